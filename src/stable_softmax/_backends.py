@@ -1,0 +1,17 @@
+"""The one question that the code asks about the library behind an array."""
+
+from typing import Any
+
+from array_api_compat import array_namespace, is_array_api_strict_namespace, is_numpy_array, is_torch_array
+
+
+def is_eager(array: Any) -> bool:
+    """Whether each operation on `array` runs at once on the CPU, on values that can be read for free.
+
+    If not, values cannot steer the code, and a compiler may fuse operations and contract their roundings.
+    """
+    if is_numpy_array(array):
+        return True
+    if is_torch_array(array):
+        return bool(array.device.type == "cpu")
+    return is_array_api_strict_namespace(array_namespace(array))

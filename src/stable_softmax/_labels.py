@@ -1,0 +1,53 @@
+"""Class ids: check their values, pick the entry that they point to, replace it.
+
+Class ids come with an axis of length 1 in the place of the class axis.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from array_api_compat import device
+
+from stable_softmax._backends import is_eager
+
+
+def check_class_ids(xp: ModuleType, class_ids: Any, reference_answers: Any, classes: int) -> None:
+    """Raise for the first class id outside [0, classes), where values can be read for free."""
+    if not is_eager(class_ids):
+        return
+    outside = ~_in_range(class_ids, classes)
+    if xp.any(outside):
+        first = int(xp.argmax(xp.astype(xp.reshape(outside, (-1,)), xp.int32)))
+        value = int(xp.reshape(reference_answers, (-1,))[first])
+        position = _position(first, reference_answers.shape)
+        raise ValueError(
+            f"reference_answers must be class ids in [0, {classes}), but is {value} at position {position}"
+        )
+
+
+def entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
+    """Pick each row's entry at its class id, NaN where the id is out of range."""
+    valid = _in_range(class_ids, rows.shape[axis])
+    picked = xp.take_along_axis(rows, xp.where(valid, class_ids, 0), axis=axis)
+    return xp.where(valid, picked, xp.nan)
+
+
+def with_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int, value: Any) -> Any:
+    """Return a copy of `rows` with `value` in each row's entry at its class id."""
+    shape = [1] * rows.ndim
+    shape[axis] = -1
+    ids = xp.arange(rows.shape[axis], dtype=class_ids.dtype, device=device(class_ids))
+    return xp.where(xp.reshape(ids, tuple(shape)) == class_ids, value, rows)
+
+
+def _in_range(class_ids: Any, classes: int) -> Any:
+    return (class_ids >= 0) & (class_ids < classes)
+
+
+def _position(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Turn an index into the flattened array into an index into the array."""
+    position: list[int] = []
+    for length in reversed(shape):
+        index, offset = divmod(index, length)
+        position.insert(0, offset)
+    return tuple(position)

@@ -1,0 +1,122 @@
+"""Softmax and its logarithm."""
+
+from functools import partial
+from typing import Any, TypeVar
+
+from stable_softmax import _blocks, _rows
+from stable_softmax._arguments import Axis, namespace_of, rows_of
+from stable_softmax._results import rounded
+
+Array = TypeVar("Array")
+
+
+def softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
+    """Return the probabilities that `logits` stand for.
+
+    Parameters
+    ----------
+    logits : array (..., C, ...)
+        Unnormalized log-probabilities, in nats, of any real floating or integer dtype.
+    axis : int, tuple of int, or None
+        The axes that hold the classes. None means all.
+    dtype : dtype, optional
+        Of the result. The work is done in at least this precision, and in at least float32.
+
+    Returns
+    -------
+    array of the shape of `logits`
+        Each entry within a few rounding errors of its exact value. NaN for a row that holds NaN or +inf, or nothing
+        but -inf.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument's type, dtype, shape or range is not as above.
+
+    Notes
+    -----
+    ``exp(z - max(z)) / sum(exp(z - max(z)))``, the more accurate of the two shifted forms; see
+    Blanchard, Higham and Higham (2021), doi:10.1093/imanum/draa038.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmax(np.asarray([1000.0, 1000.0, -np.inf]))
+    array([0.5, 0.5, 0. ])
+    """
+    return _normalized(_rows.softmax, logits, axis, dtype)
+
+
+def log_softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
+    """Return the logarithms of the probabilities that `logits` stand for.
+
+    Parameters
+    ----------
+    logits, axis, dtype
+        As for `softmax`.
+
+    Returns
+    -------
+    array of the shape of `logits`
+        In nats; -inf for a logit of -inf. NaN for a row that holds NaN or +inf, or nothing but -inf.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax`.
+
+    Notes
+    -----
+    ``(z - max(z)) - log1p(sum of exp(z - max(z)) without the maximum's own 1)``. Leaving the 1 out keeps the
+    log-probability of a class that leads by far: it is tiny, but not 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_softmax(np.asarray([50.0, 0.0]))
+    array([-1.92874985e-22, -5.00000000e+01])
+    """
+    return _normalized(_rows.log_softmax, logits, axis, dtype)
+
+
+def logsumexp(logits: Array, axis: Axis = -1, *, keepdims: bool = False, dtype: Any = None) -> Array:
+    """Return the logarithm of the sum of the exponentials of `logits`.
+
+    Parameters
+    ----------
+    logits, axis, dtype
+        As for `softmax`.
+    keepdims : bool
+        Whether to keep the reduced axes, with length 1.
+
+    Returns
+    -------
+    array of the shape of `logits` without `axis`
+        In nats. -inf where all logits are -inf, +inf where one is +inf, NaN where one is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax`.
+
+    Notes
+    -----
+    ``max(z) + log1p(sum of exp(z - max(z)) without the maximum's own 1)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(logsumexp(np.asarray([1000.0, 1000.0])))
+    1000.6931471805599
+    """
+    xp = namespace_of(logits=logits)
+    rows = rows_of(xp, logits, axis, dtype)
+    totals = _blocks.run(partial(_rows.logsumexp, axes=rows.axes), xp, rows.logits, axes=rows.axes, keep_classes=False)
+    return rounded(xp, totals if keepdims else xp.squeeze(totals, axis=rows.axes), rows.dtype)
+
+
+def _normalized(kernel: Any, logits: Any, axis: Axis, dtype: Any) -> Any:
+    xp = namespace_of(logits=logits)
+    rows = rows_of(xp, logits, axis, dtype)
+    values = _blocks.run(partial(kernel, axes=rows.axes), xp, rows.logits, axes=rows.axes, keep_classes=True)
+    return rounded(xp, values, rows.dtype)

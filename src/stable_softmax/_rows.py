@@ -1,0 +1,87 @@
+"""The mathematics: one row of logits `z` at a time, for all rows at once.
+
+With `m = max z`, `d = z - m` and `e = exp(d)`, every formula below is built from sums of non-negative terms, so
+nothing cancels. The trick throughout is to leave an entry that is exactly 1 out of a sum, because adding 1 to a
+tiny sum rounds the sum away: the maximum's entry for the logarithm of the sum, the label's entry for the loss.
+
+The functions take logits of a real floating dtype, of at least single precision, and keep each reduced axis with
+length 1. A row with a NaN or without a finite maximum gives NaN throughout, except from `logsumexp`.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from stable_softmax import _labels
+from stable_softmax._differences import difference
+from stable_softmax._sums import accurate_sum
+
+
+def softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return `e / sum(e)`."""
+    exponentials = xp.exp(_shifted(xp, logits, axes))
+    return exponentials / accurate_sum(xp, exponentials, axes)
+
+
+def log_softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return `d - log(sum(e))`."""
+    shifted = _shifted(xp, logits, axes)
+    return shifted - _log_total(xp, xp.exp(shifted), axes)
+
+
+def logsumexp(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return `m + log(sum(e))`, and `m` itself where that is infinite."""
+    maximum = xp.max(logits, axis=axes, keepdims=True)
+    exponentials = xp.exp(difference(xp, logits, maximum))
+    return xp.where(xp.isinf(maximum), maximum, maximum + _log_total(xp, exponentials, axes))
+
+
+def crossentropy(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> Any:
+    """Return `log(sum(e)) - d_y` as `log1p(rest + (e_y - 1)) - d_y`, of which no term is negative."""
+    _, rest, label_shifted = _split_at_label(xp, logits, class_ids, axis)
+    return _loss(xp, rest, label_shifted)
+
+
+def crossentropy_gradient(xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1) -> Any:
+    """Return the gradient of the loss, divided by `divisor`: `e_j / sum(e)`, and at the label `-rest / sum(e)`."""
+    others, rest, label_shifted = _split_at_label(xp, logits, class_ids, axis)
+    return _gradient(xp, others, rest, label_shifted, class_ids, axis, divisor)
+
+
+def crossentropy_and_gradient(
+    xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1
+) -> tuple[Any, Any]:
+    """Return both from one evaluation of the exponentials."""
+    others, rest, label_shifted = _split_at_label(xp, logits, class_ids, axis)
+    gradient = _gradient(xp, others, rest, label_shifted, class_ids, axis, divisor)
+    return _loss(xp, rest, label_shifted), gradient
+
+
+def _loss(xp: ModuleType, rest: Any, label_shifted: Any) -> Any:
+    return xp.log1p(rest + xp.expm1(label_shifted)) - label_shifted
+
+
+def _gradient(
+    xp: ModuleType, others: Any, rest: Any, label_shifted: Any, class_ids: Any, axis: int, divisor: int
+) -> Any:
+    numerators = _labels.with_entry(xp, others, class_ids, axis, -rest)
+    return numerators / ((rest + xp.exp(label_shifted)) * divisor)
+
+
+def _shifted(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return `d`: at most 0, and exactly 0 at the maximum."""
+    return difference(xp, logits, xp.max(logits, axis=axes, keepdims=True))
+
+
+def _log_total(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]) -> Any:
+    """Return `log(sum(e))` for `max e = 1`, accurate also where the other entries are tiny."""
+    total = accurate_sum(xp, exponentials, axes)
+    # Below 2 there is a single 1, so these are all entries but the maximum. From 2 on, log(total) is accurate.
+    below_one = accurate_sum(xp, xp.where(exponentials < 1, exponentials, 0), axes)
+    return xp.where(total < 2, xp.log1p(below_one), xp.log(total))
+
+
+def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any]:
+    """Return `e` with 0 at the label, the sum of that, and `d` at the label."""
+    shifted = _shifted(xp, logits, (axis,))
+    others = _labels.with_entry(xp, xp.exp(shifted), class_ids, axis, 0)
+    return others, accurate_sum(xp, others, (axis,)), _labels.entry(xp, shifted, class_ids, axis)

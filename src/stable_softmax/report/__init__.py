@@ -1,0 +1,1 @@
+"""The stability report: the three operations, ours and the textbook's, against exact arithmetic."""

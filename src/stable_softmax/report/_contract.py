@@ -1,0 +1,63 @@
+"""The accuracy contract as a number: how far from its exact value a result may be."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stable_softmax.report._exact import Exact
+
+
+class Precision(NamedTuple):
+    """What the bound needs to know of a floating-point format."""
+
+    significant_bits: int
+    smallest_exponent: int
+    largest: float
+
+    @property
+    def unit_roundoff(self) -> float:
+        """Half the distance from 1 to the next larger number."""
+        return 2.0**-self.significant_bits
+
+    @property
+    def smallest_normal(self) -> float:
+        """The smallest positive number with all its bits."""
+        return 2.0**self.smallest_exponent
+
+
+PRECISIONS = {
+    "float16": Precision(11, -14, 65504.0),
+    "bfloat16": Precision(8, -126, float.fromhex("0x1.fep127")),
+    "float32": Precision(24, -126, float.fromhex("0x1.fffffep127")),
+    "float64": Precision(53, -1022, float.fromhex("0x1.fffffffffffffp1023")),
+}
+
+
+def error_shares(values: NDArray[Any], exact: Exact, logits: NDArray[Any], dtype: str) -> NDArray[np.float64]:
+    """Return each error as a share of what the contract allows: at most 1 where it holds, NaN for a NaN.
+
+    `values` and `exact` are (examples, classes), or (examples,), `logits` (examples, classes); `dtype` is the result's.
+    """
+    working = PRECISIONS["float64" if dtype == "float64" else "float32"]
+    logits = logits.astype(np.float64)
+    with np.errstate(over="ignore"):
+        spans = logits.max(axis=1) - logits.min(axis=1)
+    spans = np.minimum(spans, -math.log(working.smallest_normal))
+    classes = logits.shape[1]
+    units = (spans + 2 * math.log2(classes) + 16) * working.unit_roundoff
+    if values.ndim == 2:
+        units = units[:, None]
+    allowed = units * np.abs(exact.nearest) + classes * working.smallest_normal
+    result = PRECISIONS[dtype]
+    if result is not working:
+        # One more rounding, to a format whose numbers below the smallest normal one lie evenly spaced.
+        allowed += result.unit_roundoff * np.maximum(np.abs(exact.nearest) * (1 + units), result.smallest_normal)
+    errors = exact.error(values)
+    # What rounds beyond the largest number is infinite.
+    beyond = np.abs(exact.nearest) * (1 + units) > result.largest
+    errors = np.where(beyond & (values == np.copysign(np.inf, exact.nearest)), 0, errors)
+    with np.errstate(invalid="ignore"):
+        shares = errors / allowed
+    return np.where(errors == 0, 0, shares)

@@ -1,0 +1,63 @@
+"""Three ways to write the same three operations, for teaching and comparison: not for use.
+
+The formulas stand here as a first notebook has them, the unstable ones included: on large logits they return inf and
+nan, and NumPy warns of it. All take logits (examples, classes) and class ids (examples,) of any array library; losses
+are per example and gradients are those of the batch mean. Nothing is checked.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from array_api_compat import array_namespace, device
+
+
+def unstable_softmax(logits: Any, axis: int = -1) -> Any:
+    """Return ``exp(z) / sum(exp(z))``, which overflows for logits above 709 in float64 and 88 in float32."""
+    xp = array_namespace(logits)
+    exponentials = xp.exp(logits)
+    return exponentials / xp.sum(exponentials, axis=axis, keepdims=True)
+
+
+def shifted_softmax(logits: Any, axis: int = -1) -> Any:
+    """Return the softmax of the logits minus their maximum, which cannot overflow."""
+    xp = array_namespace(logits)
+    return unstable_softmax(logits - xp.max(logits, axis=axis, keepdims=True), axis)
+
+
+def unstable_crossentropy(logits: Any, reference_answers: Any) -> Any:
+    """Return ``log(sum(exp(z))) - z_y``, which overflows like the unstable softmax."""
+    xp = array_namespace(logits, reference_answers)
+    return xp.log(xp.sum(xp.exp(logits), axis=-1)) - _answered(xp, logits, reference_answers)
+
+
+def crossentropy_via_probabilities(logits: Any, reference_answers: Any) -> Any:
+    """Return ``-log(softmax(z)_y)``, which is inf once the probability underflows to 0."""
+    xp = array_namespace(logits, reference_answers)
+    return -xp.log(_answered(xp, shifted_softmax(logits), reference_answers))
+
+
+def shifted_crossentropy(logits: Any, reference_answers: Any) -> Any:
+    """Return ``log(sum(exp(d))) - d_y`` of the shifted logits, which is 0 once the right class leads by far."""
+    xp = array_namespace(logits, reference_answers)
+    return unstable_crossentropy(logits - xp.max(logits, axis=-1, keepdims=True), reference_answers)
+
+
+def unstable_gradient(logits: Any, reference_answers: Any) -> Any:
+    """Return ``(p - onehot) / examples`` with the unstable softmax."""
+    return _gradient(unstable_softmax(logits), reference_answers)
+
+
+def shifted_gradient(logits: Any, reference_answers: Any) -> Any:
+    """Return ``(p - onehot) / examples`` with the shifted softmax: 0 at the right class once ``p`` rounds to 1."""
+    return _gradient(shifted_softmax(logits), reference_answers)
+
+
+def _gradient(probabilities: Any, reference_answers: Any) -> Any:
+    xp = array_namespace(probabilities, reference_answers)
+    examples, classes = probabilities.shape
+    ids = xp.arange(classes, dtype=reference_answers.dtype, device=device(reference_answers))
+    return (probabilities - xp.astype(ids == reference_answers[:, None], probabilities.dtype)) / examples
+
+
+def _answered(xp: ModuleType, rows: Any, reference_answers: Any) -> Any:
+    return xp.take_along_axis(rows, reference_answers[:, None], axis=-1)[:, 0]
