@@ -54,10 +54,14 @@ def shifted_gradient(logits: Any, reference_answers: Any) -> Any:
 
 def _gradient(probabilities: Any, reference_answers: Any) -> Any:
     xp = array_namespace(probabilities, reference_answers)
-    examples, classes = probabilities.shape
-    ids = xp.arange(classes, dtype=reference_answers.dtype, device=device(reference_answers))
-    return (probabilities - xp.astype(ids == reference_answers[:, None], probabilities.dtype)) / examples
+    onehot = xp.astype(_is_answer(xp, probabilities, reference_answers), probabilities.dtype)
+    return (probabilities - onehot) / probabilities.shape[0]
 
 
 def _answered(xp: ModuleType, rows: Any, reference_answers: Any) -> Any:
-    return xp.take_along_axis(rows, reference_answers[:, None], axis=-1)[:, 0]
+    return xp.sum(xp.where(_is_answer(xp, rows, reference_answers), rows, 0), axis=-1)
+
+
+def _is_answer(xp: ModuleType, rows: Any, reference_answers: Any) -> Any:
+    ids = xp.arange(rows.shape[-1], dtype=reference_answers.dtype, device=device(reference_answers))
+    return ids == reference_answers[:, None]

@@ -1,0 +1,137 @@
+"""The array libraries that the tests run on, behind one small interface: NumPy arrays in, NumPy arrays out."""
+
+import importlib.metadata
+from functools import cache, partial
+
+import numpy as np
+from array_api_compat import array_namespace
+
+
+class Backend:
+    """NumPy itself, and the base of the others."""
+
+    name = "numpy"
+    package = "numpy"
+    dtypes = ("float16", "float32", "float64")
+    #: Whether a bad class id raises; otherwise it gives NaN.
+    reads_values = True
+
+    def modes(self):
+        return [self]
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def version(self):
+        return f"{self.name} {importlib.metadata.version(self.package)}"
+
+    @property
+    def xp(self):
+        return array_namespace(self.array(np.zeros(1)))
+
+    def array(self, values):
+        return values
+
+    def dtype(self, name):
+        return getattr(self.xp, name)
+
+    def logits(self, values, dtype):
+        """Convert to `dtype`, which NumPy may lack."""
+        return self.xp.astype(self.array(np.asarray(values, np.float64)), self.dtype(dtype))
+
+    def numpy(self, array):
+        return np.asarray(array)
+
+    def call(self, function, *arrays, **options):
+        """Call a function on arrays of the backend; its results come back as NumPy arrays."""
+        results = self.bound(function, **options)(*arrays)
+        return tuple(map(self.numpy, results)) if isinstance(results, tuple) else self.numpy(results)
+
+    def bound(self, function, **options):
+        return partial(function, **options)
+
+
+class ArrayApiStrict(Backend):
+    name = package = "array-api-strict"
+    dtypes = ("float32", "float64")
+
+    def __init__(self):
+        import array_api_strict
+
+        # Whatever the standard leaves optional is off.
+        array_api_strict.set_array_api_strict_flags(
+            boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+        )
+        self._array = array_api_strict.asarray
+
+    def array(self, values):
+        return self._array(values)
+
+
+class Torch(Backend):
+    name = package = "torch"
+    dtypes = ("float16", "bfloat16", "float32", "float64")
+
+    def __init__(self):
+        import torch
+
+        self._torch = torch
+        torch.set_num_threads(2)
+
+    def array(self, values):
+        # PyTorch warns of read-only memory, and takes no negative strides.
+        return self._torch.asarray(np.array(values))
+
+    def numpy(self, array):
+        return (array.float() if array.dtype == self._torch.bfloat16 else array).numpy()
+
+
+class Dask(Backend):
+    name = package = "dask"
+    reads_values = False
+
+    def __init__(self):
+        import dask.array
+
+        self._from_array = dask.array.from_array
+
+    def dtype(self, name):
+        return np.dtype(name)
+
+    def array(self, values):
+        values = np.asarray(values)
+        return self._from_array(values, chunks=tuple(max(1, -(-length // 2)) for length in values.shape))
+
+
+class Jax(Backend):
+    name = package = "jax"
+    dtypes = ("float16", "bfloat16", "float32", "float64")
+    reads_values = False
+
+    def __init__(self):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        self.jax = jax
+
+    def modes(self):
+        return [self, JaxJit()]
+
+    def array(self, values):
+        return self.jax.numpy.asarray(values)
+
+    def numpy(self, array):
+        return np.asarray(array.astype("float32") if array.dtype == self.jax.numpy.bfloat16 else array)
+
+
+class JaxJit(Jax):
+    def __str__(self):
+        return "jax-jit"
+
+    @cache  # noqa: B019 - the backends live as long as the run
+    def bound(self, function, **options):
+        return self.jax.jit(partial(function, **options))
+
+
+BACKENDS = {backend.name: backend for backend in (Backend, Jax, ArrayApiStrict, Torch, Dask)}

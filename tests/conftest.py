@@ -1,0 +1,39 @@
+"""One run of the tests is for one backend: `pytest --backend jax`. A backend that cannot be imported fails the run."""
+
+import pytest
+from backends import BACKENDS, Backend
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backend", choices=BACKENDS, default="numpy", help="the array library to test with")
+
+
+def pytest_configure(config):
+    config.stash[BACKEND] = BACKENDS[config.getoption("--backend")]()
+
+
+BACKEND = pytest.StashKey[Backend]()
+
+
+def pytest_report_header(config):
+    return f"backend: {config.stash[BACKEND].version}"
+
+
+def pytest_generate_tests(metafunc):
+    """Run each test that asks for a `backend` in every mode of it, and each that asks for a `dtype` in every dtype."""
+    backend = metafunc.config.stash[BACKEND]
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", backend.modes(), ids=str)
+    if "dtype" in metafunc.fixturenames:
+        metafunc.parametrize("dtype", backend.dtypes)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out, rather than skip, the tests that are about other backends."""
+    name = config.getoption("--backend")
+    chosen, others = [], []
+    for item in items:
+        marker = item.get_closest_marker("only_backends")
+        (chosen if marker is None or name in marker.args else others).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = chosen
