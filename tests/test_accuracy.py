@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import stable_softmax
 from stable_softmax.report._contract import PRECISIONS, error_shares
 from stable_softmax.report._exact import Exact, exact_rows

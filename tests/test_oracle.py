@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from stable_softmax.report._contract import PRECISIONS, error_shares
 from stable_softmax.report._exact import Exact, exact_rows
 

@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
-import stable_softmax
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+
+import stable_softmax
 from stable_softmax.report._contract import PRECISIONS
 
 SHAPES = [(1, 1), (1, 2), (3, 4), (4, 3), (2, 17)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import stable_softmax
 from stable_softmax import textbook
 
@@ -73,9 +74,7 @@ def test_losses_on_extreme_logits(call):
 
 def test_gradients_on_extreme_logits(call):
     logits = notebook_logits(-1, 1e5)
-    np.testing.assert_array_equal(
-        call(textbook.unstable_gradient, logits, ANSWERS)[0], [-0.02, 0, 0, 0] + [np.nan] * 6
-    )
+    np.testing.assert_array_equal(call(textbook.unstable_gradient, logits, ANSWERS)[0], [-0.02, 0, 0, 0] + [np.nan] * 6)
     for stable in (textbook.shifted_gradient, stable_softmax.grad_softmax_crossentropy_with_logits):
         np.testing.assert_allclose(call(stable, logits, ANSWERS)[0], EXTREME_GRADIENT, rtol=1e-8)
 
