@@ -61,10 +61,9 @@ def class_ids_of(xp: ModuleType, reference_answers: Any, logits: Any, axis: int)
             f"reference_answers must have shape {tuple(expected)}, which is logits' shape {tuple(logits.shape)} "
             f"without axis {axis}, not {tuple(reference_answers.shape)}"
         )
-    # The small and the unsigned dtypes cannot hold every class count, and PyTorch does not compare some of them.
-    # Ids that wrap around here become negative: they were out of range before, and still are.
-    if reference_answers.dtype not in (xp.int32, xp.int64):
-        reference_answers = xp.astype(reference_answers, _default_dtype(xp, "integral"))
+    # The small dtypes cannot hold every class count, and PyTorch indexes with int64 only. Ids that wrap around here
+    # become negative: they were out of range before, and still are.
+    reference_answers = xp.astype(reference_answers, _default_dtype(xp, "integral"), copy=False)
     return xp.expand_dims(reference_answers, axis=axis)
 
 

@@ -18,8 +18,8 @@ def check_class_ids(xp: ModuleType, class_ids: Any, reference_answers: Any, clas
     outside = ~_in_range(class_ids, classes)
     if xp.any(outside):
         first = int(xp.argmax(xp.astype(xp.reshape(outside, (-1,)), xp.int32)))
-        value = int(xp.reshape(reference_answers, (-1,))[first])
         position = _position(first, reference_answers.shape)
+        value = int(reference_answers[position])
         raise ValueError(
             f"reference_answers must be class ids in [0, {classes}), but is {value} at position {position}"
         )
