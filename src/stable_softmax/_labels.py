@@ -19,7 +19,7 @@ def check_class_ids(xp: ModuleType, class_ids: Any, reference_answers: Any, clas
     if xp.any(outside):
         first = int(xp.argmax(xp.astype(xp.reshape(outside, (-1,)), xp.int32)))
         position = _position(first, reference_answers.shape)
-        value = int(reference_answers[position])
+        value = reference_answers[position]
         raise ValueError(
             f"reference_answers must be class ids in [0, {classes}), but is {value} at position {position}"
         )
