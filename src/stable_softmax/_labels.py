@@ -19,7 +19,8 @@ def check_class_ids(xp: ModuleType, class_ids: Any, reference_answers: Any, clas
     if xp.any(outside):
         first = int(xp.argmax(xp.astype(xp.reshape(outside, (-1,)), xp.int32)))
         position = _position(first, reference_answers.shape)
-        value = reference_answers[position]
+        scalar = reference_answers[position]
+        value = getattr(scalar, "item", scalar.__int__)()  # PyTorch's int() overflows beyond int64, its item() does not
         raise ValueError(
             f"reference_answers must be class ids in [0, {classes}), but is {value} at position {position}"
         )
