@@ -7,13 +7,13 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
-# What each backend's tests install, besides the test group.
+# What each backend's tests install: the package with extras, and other requirements.
 BACKENDS = {
-    "numpy": [],
-    "jax": [".[jax]"],
-    "array-api-strict": nox.project.dependency_groups(PROJECT, "backend-array-api-strict"),
-    "torch": ["torch==2.13.0"],
-    "dask": [".[dask]"],
+    "numpy": [".[report]"],
+    "jax": [".[report,jax]"],
+    "array-api-strict": [".[report]", *nox.project.dependency_groups(PROJECT, "backend-array-api-strict")],
+    "torch": [".[report]", "torch==2.13.0"],
+    "dask": [".[report,dask]"],
 }
 
 nox.options.default_venv_backend = "venv"
@@ -30,7 +30,7 @@ def group(name):
 @nox.parametrize("backend", list(BACKENDS))
 def tests(session, backend):
     """Run the tests with one array library; arguments go to pytest."""
-    session.install(*BACKENDS[backend], "-e", ".[report]", *group("test"))
+    session.install("-e", *BACKENDS[backend], *group("test"))
     session.run("pytest", "--backend", backend, *session.posargs)
 
 
