@@ -37,3 +37,9 @@ def pytest_collection_modifyitems(config, items):
         (chosen if marker is None or name in marker.args else others).append(item)
     config.hook.pytest_deselected(items=others)
     items[:] = chosen
+
+
+@pytest.fixture
+def library(request):
+    """The backend itself, in no particular mode."""
+    return request.config.stash[BACKEND]

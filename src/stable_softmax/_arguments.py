@@ -42,7 +42,8 @@ def rows_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Rows:
             f"logits must have a known shape, not {logits.shape}; under Dask, call compute_chunk_sizes() first"
         )
     if math.prod(logits.shape[i] for i in axes) == 0:
-        raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {logits.shape}")
+        shape = tuple(logits.shape)
+        raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {shape}")
     floating = _floating_dtype(xp, logits)
     if dtype is not None and not _is_real_floating(xp, dtype):
         raise TypeError(f"dtype must be a real floating-point dtype of {xp.__name__}, not {dtype!r}")
@@ -89,7 +90,9 @@ def _normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
         axes = [operator.index(i) for i in given]
     except TypeError:
         raise TypeError(f"axis must be an integer, a tuple of integers or None, not {axis!r}") from None
-    if not axes or any(not -ndim <= i < ndim for i in axes):
+    if not axes:
+        raise ValueError("axis must name at least one dimension, but is ()")
+    if any(not -ndim <= i < ndim for i in axes):
         raise ValueError(f"axis must lie in [{-ndim}, {ndim}) for logits of {ndim} dimensions, but is {axis!r}")
     normalized = tuple(i % ndim for i in axes)
     if len(set(normalized)) < len(normalized):

@@ -1,0 +1,150 @@
+"""Bad arguments get an error that names the argument, what came and what is accepted."""
+
+import numpy as np
+import pytest
+
+import stable_softmax
+
+NORMALIZATIONS = [stable_softmax.softmax, stable_softmax.log_softmax, stable_softmax.logsumexp]
+LOSSES = [
+    stable_softmax.softmax_crossentropy_with_logits,
+    stable_softmax.grad_softmax_crossentropy_with_logits,
+    stable_softmax.value_and_grad_softmax_crossentropy_with_logits,
+]
+
+
+@pytest.fixture(params=NORMALIZATIONS + LOSSES, ids=lambda function: function.__name__)
+def call(request, library):
+    """Call the function on logits, and on class ids of its own if it takes any."""
+
+    def call(logits, **options):
+        function = request.param
+        if function in NORMALIZATIONS:
+            return function(logits, **options)
+        return function(logits, library.array(np.zeros(2, np.int64)), **options)
+
+    return call
+
+
+@pytest.fixture(params=LOSSES, ids=lambda function: function.__name__)
+def loss(request):
+    return request.param
+
+
+def logits_of(library, *shape):
+    return library.array(np.zeros(shape))
+
+
+@pytest.mark.parametrize("logits", [[[1.0, 2.0]], 3.0, None, "logits"], ids=["list", "float", "None", "string"])
+def test_logits_that_are_no_array(call, logits):
+    with pytest.raises(TypeError, match=f"^logits must be an array of a library .*, not {type(logits).__name__}$"):
+        call(logits)
+
+
+@pytest.mark.parametrize("kind", ["bool", "complex128"])
+def test_logits_that_are_not_real(call, library, kind):
+    logits = library.array(np.zeros((2, 3), kind))
+    with pytest.raises(TypeError, match=rf"^logits must have a real floating-point or integer dtype, not .*{kind}"):
+        call(logits)
+
+
+@pytest.mark.only_backends("numpy")
+@pytest.mark.parametrize("kind", [object, "U3", "datetime64[s]", [("a", float)]])
+def test_logits_of_a_dtype_outside_the_standard(call, kind):
+    with pytest.raises(TypeError, match=r"^logits must have a real floating-point or integer dtype, not"):
+        call(np.zeros((2, 3), kind))
+
+
+def test_logits_without_a_dimension(call, library):
+    with pytest.raises(ValueError, match=r"^logits must have at least one dimension, but its shape is \(\)"):
+        call(logits_of(library))
+
+
+def test_no_classes(call, library):
+    with pytest.raises(ValueError, match=r"^logits must have at least one class along axis -1, .* shape is \(2, 0\)"):
+        call(library.array(np.zeros((2, 0))))
+
+
+@pytest.mark.parametrize("axis", [2, -3])
+def test_axis_out_of_range(call, library, axis):
+    with pytest.raises(ValueError, match=rf"^axis must lie in \[-2, 2\) for logits of 2 dimensions, but is {axis}$"):
+        call(logits_of(library, 2, 3), axis=axis)
+
+
+@pytest.mark.parametrize("axis", [1.0, "last"])
+def test_axis_that_is_no_integer(call, library, axis):
+    with pytest.raises(TypeError, match=f"^axis must be an integer.* not {axis!r}$"):
+        call(logits_of(library, 2, 3), axis=axis)
+
+
+@pytest.mark.parametrize("function", NORMALIZATIONS)
+def test_axes_that_name_a_dimension_twice_or_none(library, function):
+    with pytest.raises(ValueError, match=r"^axis must not name a dimension twice, but is \(0, -2\)$"):
+        function(logits_of(library, 2, 3), axis=(0, -2))
+    with pytest.raises(ValueError, match=r"^axis must name at least one dimension, but is \(\)$"):
+        function(logits_of(library, 2, 3), axis=())
+
+
+@pytest.mark.parametrize("axis", [None, (1,)])
+def test_several_axes_for_a_loss(library, loss, axis):
+    with pytest.raises(TypeError, match=r"^axis must be an integer, not"):
+        loss(logits_of(library, 2, 3), library.array(np.zeros(2, np.int64)), axis=axis)
+
+
+@pytest.mark.parametrize("other", ["int32", "complex128", "float33", 3])
+def test_dtype_that_is_not_real_floating(call, library, other):
+    other = getattr(library.xp, str(other), other)
+    with pytest.raises(TypeError, match=r"^dtype must be a real floating-point dtype of "):
+        call(logits_of(library, 2, 3), dtype=other)
+
+
+@pytest.mark.parametrize("kind", ["bool", "float64", "complex128"])
+def test_class_ids_of_another_dtype(library, loss, kind):
+    with pytest.raises(TypeError, match=rf"^reference_answers must be class ids of an integer dtype, not .*{kind}"):
+        loss(logits_of(library, 2, 3), library.array(np.zeros(2, kind)))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 1), (1, 2), (2, 3)])
+def test_class_ids_of_another_shape(library, loss, shape):
+    expected = r"^reference_answers must have shape \(2,\), which is logits' shape \(2, 3\) without axis 1, not \("
+    with pytest.raises(ValueError, match=expected):
+        loss(logits_of(library, 2, 3), library.array(np.zeros(shape, np.int64)))
+
+
+@pytest.mark.parametrize("class_ids", [[0, 1], 0, None])
+def test_class_ids_that_are_no_array(library, loss, class_ids):
+    with pytest.raises(TypeError, match=f"^reference_answers must be an array .*, not {type(class_ids).__name__}$"):
+        loss(logits_of(library, 2, 3), class_ids)
+
+
+@pytest.mark.only_backends("jax", "torch", "array-api-strict", "dask")
+def test_arrays_of_two_libraries(library, loss):
+    expected = r"^all arrays must come from one array library, but logits is .*\..*, reference_answers is numpy.ndarray"
+    with pytest.raises(TypeError, match=expected):
+        loss(logits_of(library, 2, 3), np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize("reduction", ["avg", "", None, ["mean"]])
+def test_unknown_reduction(library, loss, reduction):
+    with pytest.raises(ValueError, match=r"^reduction must be 'none', 'mean' or 'sum', not "):
+        loss(logits_of(library, 2, 3), library.array(np.zeros(2, np.int64)), reduction=reduction)
+
+
+@pytest.mark.parametrize("function", [stable_softmax.softmax_crossentropy_with_logits, stable_softmax.softmax])
+def test_arguments_are_not_taken_by_position_beyond_axis(library, function):
+    arrays = [logits_of(library, 2, 3), library.array(np.zeros(2, np.int64))]
+    with pytest.raises(TypeError, match="positional arguments"):
+        function(*arrays[: 1 if function is stable_softmax.softmax else 2], -1, "mean")
+
+
+@pytest.mark.only_backends("dask")
+def test_unknown_shape(call, library):
+    rows = library.array(np.arange(6.0).reshape(2, 3))
+    with pytest.raises(ValueError, match=r"^logits must have a known shape, .* call compute_chunk_sizes\(\) first"):
+        call(rows[rows[:, 0] >= 0])
+
+
+@pytest.mark.only_backends("jax")
+def test_errors_come_while_tracing(library, loss):
+    with pytest.raises(ValueError, match=r"^reference_answers must have shape"):
+        library.jax.make_jaxpr(loss)(logits_of(library, 2, 3), library.array(np.zeros(3, np.int64)))

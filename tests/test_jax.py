@@ -1,0 +1,76 @@
+"""What JAX's transformations and compiler may do to the functions."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import stable_softmax
+from stable_softmax.report._contract import error_shares
+from stable_softmax.report._exact import exact_rows
+
+pytestmark = pytest.mark.only_backends("jax")
+
+loss_and_gradient = partial(stable_softmax.value_and_grad_softmax_crossentropy_with_logits, reduction="none")
+
+
+def example(library, *shape, dtype="float32"):
+    rng = np.random.default_rng(1)
+    class_ids = rng.integers(0, shape[-1], size=shape[:-1])
+    return library.logits(rng.normal(size=shape) * 4, dtype), library.array(class_ids)
+
+
+def test_vmap_equals_the_batch(library):
+    z, y = example(library, 5, 4, 7)
+    vmap = library.jax.vmap
+    for function in (stable_softmax.softmax, stable_softmax.log_softmax, stable_softmax.logsumexp):
+        np.testing.assert_array_equal(vmap(vmap(function))(z), function(z))
+    for axis in (0, 1):
+        one = partial(loss_and_gradient, axis=-1)
+        mapped = vmap(one, in_axes=axis, out_axes=axis)(z, y)
+        for result, expected in zip(mapped, loss_and_gradient(z, y), strict=True):
+            np.testing.assert_array_equal(result, expected)
+
+
+def test_vmap_over_labels_alone(library):
+    z, _ = example(library, 7)
+    losses = library.jax.vmap(stable_softmax.softmax_crossentropy_with_logits, in_axes=(None, 0))(z, np.arange(7))
+    np.testing.assert_array_equal(losses, -stable_softmax.log_softmax(z))
+
+
+def test_without_64_bits_class_ids_and_results_are_of_32(library):
+    with library.jax.enable_x64(False):
+        z, y = library.jax.numpy.zeros((2, 4)), library.jax.numpy.asarray([1, 4])
+        loss, gradient = loss_and_gradient(z, y)
+        assert loss.dtype == gradient.dtype == "float32"
+        np.testing.assert_array_equal(np.isnan(loss), [False, True])
+        np.testing.assert_array_equal(np.isnan(gradient), np.stack([[False] * 4, [True] * 4]))
+
+
+@pytest.mark.parametrize("operation", ["times", "over"])
+@pytest.mark.parametrize("size", [1e0, 1e3, 1e10, 1e30])
+def test_expression_that_the_compiler_fuses(library, dtype, operation, size):
+    """The scaled logits never exist in memory, and the compiler contracts `x * t - max` into one rounding."""
+    if dtype == "float16":
+        size = min(size, 1e3)
+    rng, jax = np.random.default_rng(4), library.jax
+    x = library.logits(rng.normal(size=(200, 6)) * size, dtype)
+    temperature = library.logits(0.3, dtype)
+    y = library.array(rng.integers(0, 6, size=200))
+
+    def scaled(x, temperature):
+        return x * temperature if operation == "times" else x / temperature
+
+    @jax.jit
+    def fused(x, temperature):
+        z = scaled(x, temperature)
+        return (stable_softmax.softmax(z), stable_softmax.log_softmax(z), *loss_and_gradient(z, y))
+
+    # XLA keeps a bfloat16 product that it fuses in float32: these are the logits that the loss sees.
+    wide = "float32" if dtype == "bfloat16" else dtype
+    logits = np.asarray(scaled(x.astype(wide), temperature.astype(wide)), np.float64)
+    exact = exact_rows(logits, np.asarray(y))
+    names = ("softmax", "log_softmax", "crossentropy", "gradient")
+    for name, result in zip(names, fused(x, temperature), strict=True):
+        shares = error_shares(library.numpy(result), getattr(exact, name), logits, dtype)
+        assert shares.max() <= 1, (name, shares.max())
