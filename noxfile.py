@@ -5,6 +5,7 @@ import sys
 import nox
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # What each backend's tests install: the package with extras, and other requirements.
@@ -12,13 +13,16 @@ BACKENDS = {
     "numpy": [".[report]"],
     "jax": [".[report,jax]"],
     "array-api-strict": [".[report]", *nox.project.dependency_groups(PROJECT, "backend-array-api-strict")],
+    # The newest PyTorch that is the same on every platform, without the packages for GPUs where pip finds such a build.
     "torch": [".[report]", "torch==2.13.0"],
     "dask": [".[report,dask]"],
 }
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = [f"tests-{CURRENT}", "lint", "types"]
+nox.options.sessions = [f"tests-{CURRENT}", "coverage", "doctests", "examples", "lint", "types"]
+if sys.version_info < (3, 13):  # the oldest NumPy has no build for later ones
+    nox.options.sessions.append("lowest")
 
 
 def group(name):
@@ -31,7 +35,48 @@ def group(name):
 def tests(session, backend):
     """Run the tests with one array library; arguments go to pytest."""
     session.install("-e", *BACKENDS[backend], *group("test"))
-    session.run("pytest", "--backend", backend, *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "--backend", backend, *session.posargs)
+
+
+@nox.session
+def coverage(session):
+    """Combine the coverage of all tests since the last time, and require every branch."""
+    session.install(*group("coverage"))
+    session.run("coverage", "combine")
+    session.run("coverage", "report")
+
+
+@nox.session
+def lowest(session):
+    """Run the tests with the oldest supported versions of NumPy, array-api-compat and JAX."""
+    declared = [*PROJECT["project"]["dependencies"], *EXTRAS["jax"], *EXTRAS["report"]]
+    session.install("-e", ".", *(requirement.replace(">=", "==") for requirement in declared), *group("test"))
+    for backend in ("numpy", "jax"):
+        session.run("pytest", "--backend", backend, *session.posargs)
+
+
+@nox.session
+def doctests(session):
+    """Run the examples in the docstrings, the README and the documents."""
+    session.install("-e", ".[report,jax]", *group("test"))
+    # The one module that cannot be imported without PyTorch.
+    skipped = "--ignore=src/stable_softmax/_derivatives/_torch.py"
+    session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", skipped, "src", "README.md", "docs")
+
+
+@nox.session
+def examples(session):
+    """Run the examples on real data."""
+    session.install("-e", ".[jax]", *group("examples"))
+    session.run("python", "examples/digits.py")
+
+
+@nox.session
+def accuracy(session):
+    """Measure the errors of confident predictions, ours and the peers', as in the README."""
+    session.install("torch==2.13.0")
+    session.install("-e", ".[report,jax]", *group("peers"))
+    session.run("python", "benchmarks/accuracy.py")
 
 
 @nox.session
@@ -45,5 +90,5 @@ def lint(session):
 @nox.session
 def types(session):
     """Check the types, strictly."""
-    session.install("-e", ".[dask,report]", *group("types"))
+    session.install("-e", ".[dask,jax,report]", *group("types"))
     session.run("mypy")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import stable_softmax
-from stable_softmax.report._contract import PRECISIONS, error_shares
+from stable_softmax.report._contract import PRECISIONS, error_shares, representable
 from stable_softmax.report._exact import Exact, exact_rows
 
 LEADS = {
@@ -13,15 +13,6 @@ LEADS = {
     "float32": (20, 40, 80),
     "float64": (40, 300, 700),
 }
-
-
-def representable(values, dtype):
-    """Round to what `dtype` holds, as float64."""
-    values = np.asarray(values, np.float64)
-    if dtype == "bfloat16":
-        bits = values.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
-        return bits.view(np.float32).astype(np.float64)
-    return values.astype(dtype).astype(np.float64)
 
 
 def results(backend, logits, class_ids, dtype, axis=-1):

@@ -4,7 +4,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
-from stable_softmax import _blocks, _rows
+from stable_softmax import _blocks, _cores
 from stable_softmax._arguments import (
     Reduction,
     Rows,
@@ -62,7 +62,7 @@ def softmax_crossentropy_with_logits(
     """
     xp = namespace_of(logits=logits, reference_answers=reference_answers)
     rows, class_ids = _examples_of(xp, logits, reference_answers, axis, reduction, dtype)
-    kernel = partial(_rows.crossentropy, axis=rows.axes[0])
+    kernel = partial(_cores.crossentropy, axis=rows.axes[0])
     losses = _blocks.run(kernel, xp, rows.logits, class_ids, axes=rows.axes, keep_classes=False)
     return rounded(xp, reduced(xp, losses, rows.axes[0], reduction), rows.dtype)
 
@@ -103,7 +103,7 @@ def grad_softmax_crossentropy_with_logits(
     xp = namespace_of(logits=logits, reference_answers=reference_answers)
     rows, class_ids = _examples_of(xp, logits, reference_answers, axis, reduction, dtype)
     divisor = gradient_divisor(logits, rows.axes[0], reduction)
-    kernel = partial(_rows.crossentropy_gradient, axis=rows.axes[0], divisor=divisor)
+    kernel = partial(_cores.crossentropy_gradient, axis=rows.axes[0], divisor=divisor)
     gradient = _blocks.run(kernel, xp, rows.logits, class_ids, axes=rows.axes, keep_classes=True)
     return rounded(xp, gradient, rows.dtype)
 
@@ -147,7 +147,7 @@ def value_and_grad_softmax_crossentropy_with_logits(
     xp = namespace_of(logits=logits, reference_answers=reference_answers)
     rows, class_ids = _examples_of(xp, logits, reference_answers, axis, reduction, dtype)
     divisor = gradient_divisor(logits, rows.axes[0], reduction)
-    kernel = partial(_rows.crossentropy_and_gradient, axis=rows.axes[0], divisor=divisor)
+    kernel = partial(_cores.crossentropy_and_gradient, axis=rows.axes[0], divisor=divisor)
     losses, gradient = _blocks.run(kernel, xp, rows.logits, class_ids, axes=rows.axes, keep_classes=(False, True))
     return rounded(xp, reduced(xp, losses, rows.axes[0], reduction), rows.dtype), rounded(xp, gradient, rows.dtype)
 

@@ -15,7 +15,7 @@ def check_class_ids(xp: ModuleType, class_ids: Any, reference_answers: Any, clas
     """Raise for the first class id outside [0, classes), where values can be read for free."""
     if not is_eager(class_ids):
         return
-    outside = ~_in_range(class_ids, classes)
+    outside = ~in_range(class_ids, classes)
     if xp.any(outside):
         first = int(xp.argmax(xp.astype(xp.reshape(outside, (-1,)), xp.int32)))
         position = _position(first, reference_answers.shape)
@@ -28,7 +28,7 @@ def check_class_ids(xp: ModuleType, class_ids: Any, reference_answers: Any, clas
 
 def entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
     """Pick each row's entry at its class id, NaN where the id is out of range."""
-    valid = _in_range(class_ids, rows.shape[axis])
+    valid = in_range(class_ids, rows.shape[axis])
     picked = xp.take_along_axis(rows, xp.where(valid, class_ids, 0), axis=axis)
     return xp.where(valid, picked, xp.nan)
 
@@ -41,7 +41,8 @@ def with_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int, value: Any)
     return xp.where(xp.reshape(ids, tuple(shape)) == class_ids, value, rows)
 
 
-def _in_range(class_ids: Any, classes: int) -> Any:
+def in_range(class_ids: Any, classes: int) -> Any:
+    """Return where class ids lie in [0, classes)."""
     return (class_ids >= 0) & (class_ids < classes)
 
 

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any, TypeVar
 
-from stable_softmax import _blocks, _rows
+from stable_softmax import _blocks, _cores
 from stable_softmax._arguments import Axis, namespace_of, rows_of
 from stable_softmax._results import rounded
 
@@ -44,7 +44,7 @@ def softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
     >>> softmax(np.asarray([1000.0, 1000.0, -np.inf]))
     array([0.5, 0.5, 0. ])
     """
-    return _normalized(_rows.softmax, logits, axis, dtype)
+    return _normalized(_cores.softmax, logits, axis, dtype)
 
 
 def log_softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
@@ -76,7 +76,7 @@ def log_softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
     >>> log_softmax(np.asarray([50.0, 0.0]))
     array([-1.92874985e-22, -5.00000000e+01])
     """
-    return _normalized(_rows.log_softmax, logits, axis, dtype)
+    return _normalized(_cores.log_softmax, logits, axis, dtype)
 
 
 def logsumexp(logits: Array, axis: Axis = -1, *, keepdims: bool = False, dtype: Any = None) -> Array:
@@ -111,7 +111,7 @@ def logsumexp(logits: Array, axis: Axis = -1, *, keepdims: bool = False, dtype: 
     """
     xp = namespace_of(logits=logits)
     rows = rows_of(xp, logits, axis, dtype)
-    totals = _blocks.run(partial(_rows.logsumexp, axes=rows.axes), xp, rows.logits, axes=rows.axes, keep_classes=False)
+    totals = _blocks.run(partial(_cores.logsumexp, axes=rows.axes), xp, rows.logits, axes=rows.axes, keep_classes=False)
     return rounded(xp, totals if keepdims else xp.squeeze(totals, axis=rows.axes), rows.dtype)
 
 

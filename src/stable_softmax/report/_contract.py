@@ -35,6 +35,14 @@ PRECISIONS = {
 }
 
 
+def representable(values: NDArray[Any], dtype: str) -> NDArray[np.float64]:
+    """Turn values into such as `dtype` holds, by rounding them, or for bfloat16 by cutting them off."""
+    if dtype == "bfloat16":
+        bits = values.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
+        return bits.view(np.float32).astype(np.float64)
+    return values.astype(dtype).astype(np.float64)
+
+
 def error_shares(values: NDArray[Any], exact: Exact, logits: NDArray[Any], dtype: str) -> NDArray[np.float64]:
     """Return each error as a share of what the contract allows: at most 1 where it holds, NaN for a NaN.
 

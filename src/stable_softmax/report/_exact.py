@@ -42,13 +42,16 @@ class ExactRows(NamedTuple):
     gradient: Exact
 
 
-def exact_rows(logits: NDArray[Any], class_ids: NDArray[Any]) -> ExactRows:
-    """Evaluate the definitions row by row. Logits may be -inf, but not all of a row, and neither NaN nor +inf."""
-    rows = [_exact_row(row.astype(np.float64), int(y)) for row, y in zip(logits, class_ids, strict=True)]
+def exact_rows(logits: NDArray[Any], class_ids: NDArray[Any], divisor: int = 1) -> ExactRows:
+    """Evaluate the definitions row by row; the gradient is that of the loss over `divisor`.
+
+    Logits may be -inf, but not all of a row, and neither NaN nor +inf.
+    """
+    rows = [_exact_row(row.astype(np.float64), int(y), divisor) for row, y in zip(logits, class_ids, strict=True)]
     return ExactRows(*(Exact(*map(np.asarray, zip(*quantity, strict=True))) for quantity in zip(*rows, strict=True)))
 
 
-def _exact_row(row: NDArray[np.float64], class_id: int) -> tuple[tuple[Any, Any], ...]:
+def _exact_row(row: NDArray[np.float64], class_id: int, divisor: int) -> tuple[tuple[Any, Any], ...]:
     distinct, places, counts = np.unique(row, return_inverse=True, return_counts=True)
     label = int(places[class_id])
     precision = _FIRST_PRECISION
@@ -61,8 +64,8 @@ def _exact_row(row: NDArray[np.float64], class_id: int) -> tuple[tuple[Any, Any]
     with ctx.workprec(precision):
         probabilities, log_probabilities, logsumexp, crossentropy, at_label = results
         softmax = _split(probabilities)
-        gradient = softmax[:, places]
-        gradient[:, class_id] = _split([at_label])[:, 0]
+        gradient = _split([p / divisor for p in probabilities])[:, places]
+        gradient[:, class_id] = _split([at_label / divisor])[:, 0]
         log_softmax = _split(log_probabilities)[:, places]
         totals, losses = _split([logsumexp])[:, 0], _split([crossentropy])[:, 0]
     return tuple(softmax[:, places]), tuple(log_softmax), tuple(totals), tuple(losses), tuple(gradient)

@@ -1,0 +1,135 @@
+"""Runs every form of every operation on every case, and compares with exact arithmetic."""
+
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from stable_softmax import (
+    grad_softmax_crossentropy_with_logits,
+    softmax,
+    softmax_crossentropy_with_logits,
+    textbook,
+)
+from stable_softmax.report._cases import Case, cases
+from stable_softmax.report._contract import PRECISIONS, error_shares
+from stable_softmax.report._exact import Exact, ExactRows, exact_rows
+
+LIBRARIES = {"numpy": "NumPy", "jax": "JAX", "torch": "PyTorch"}
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def _without_class_ids(function: Any) -> Any:
+    return lambda logits, _: function(logits)
+
+
+OURS = "stable-softmax"
+FORMS = ("unstable", "shifted", OURS)
+OPERATIONS = {
+    "softmax": tuple(map(_without_class_ids, (textbook.unstable_softmax, textbook.shifted_softmax, softmax))),
+    "crossentropy": (
+        textbook.unstable_crossentropy,
+        textbook.shifted_crossentropy,
+        softmax_crossentropy_with_logits,
+    ),
+    "gradient": (textbook.unstable_gradient, textbook.shifted_gradient, grad_softmax_crossentropy_with_logits),
+}
+
+
+class Cell(NamedTuple):
+    """What one form of one operation gave on one case."""
+
+    backend: str
+    dtype: str
+    operation: str
+    case: str
+    form: str
+    #: "nan", "inf" or "collapsed to 0" where the exact value is none of these.
+    failure: str | None
+    #: The largest, over all entries that are normal numbers of the dtype; None without such, or after a failure.
+    relative_error: float | None
+    #: The largest error as a share of what the accuracy contract allows; None if not finite.
+    share_of_bound: float | None
+
+    @property
+    def keeps_contract(self) -> bool:
+        """Whether the contract allows every error."""
+        return self.share_of_bound is not None and self.share_of_bound <= 1
+
+
+def installed_backends() -> list[str]:
+    """Return the names of the backends that can be imported."""
+    return [name for name in LIBRARIES if find_spec(name)]
+
+
+def title(backend: str) -> str:
+    """Return the name and version of a backend, and how it runs."""
+    return f"{LIBRARIES[backend]} {version(backend)}{' under jit' if backend == 'jax' else ''}"
+
+
+def dtypes_of(backend: str) -> tuple[str, ...]:
+    """Return the names of the floating-point dtypes of a backend."""
+    return tuple(dtype for dtype in DTYPES if backend != "numpy" or dtype != "bfloat16")
+
+
+def measured(backend: str, dtype: str) -> Iterator[Cell]:
+    """Yield every cell of one backend and dtype."""
+    for case, exact in _exact_cases(dtype):
+        for operation, forms in OPERATIONS.items():
+            for form, function in zip(FORMS, forms, strict=True):
+                values = _evaluated(backend, function, case, dtype)
+                yield Cell(
+                    backend,
+                    dtype,
+                    operation,
+                    case.name,
+                    form,
+                    *_compared(values, getattr(exact, operation), case, dtype),
+                )
+
+
+def cell_count(dtype: str) -> int:
+    """Return how many cells `measured` yields."""
+    return len(list(cases(dtype))) * len(OPERATIONS) * len(FORMS)
+
+
+@cache
+def _exact_cases(dtype: str) -> list[tuple[Case, ExactRows]]:
+    return [(case, exact_rows(case.logits, case.class_ids, divisor=len(case.logits))) for case in cases(dtype)]
+
+
+def _evaluated(backend: str, function: Any, case: Case, dtype: str) -> NDArray[np.float64]:
+    if backend == "jax":
+        jax = import_module("jax")
+        jax.config.update("jax_enable_x64", True)
+        xp, run = jax.numpy, jax.jit(function)
+    else:
+        xp, run = array_namespace(import_module(backend).asarray(np.zeros(1))), function
+    logits = xp.astype(xp.asarray(case.logits), getattr(xp, dtype))
+    # The textbook's forms overflow and divide by zero.
+    with np.errstate(all="ignore"):
+        return np.asarray(xp.astype(run(logits, xp.asarray(case.class_ids)), xp.float64))
+
+
+def _compared(
+    values: NDArray[np.float64], exact: Exact, case: Case, dtype: str
+) -> tuple[str | None, float | None, float | None]:
+    """Return failure, largest relative error and share of the bound."""
+    largest_share = float(np.max(error_shares(values, exact, case.logits, dtype)))
+    share = largest_share if np.isfinite(largest_share) else None
+    normal = np.abs(exact.nearest) >= PRECISIONS[dtype].smallest_normal
+    if np.any(np.isnan(values)):
+        return "nan", None, None
+    if np.any(np.isinf(values)):
+        return "inf", None, None
+    if np.any(values[normal] == 0):
+        return "collapsed to 0", None, share
+    if not np.any(normal):
+        return None, None, share
+    return None, float(np.max(exact.error(values)[normal] / np.abs(exact.nearest[normal]))), share
