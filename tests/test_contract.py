@@ -246,3 +246,26 @@ def test_namespace_is_kept(backend):
     z, y = backend.array(np.zeros((2, 3))), backend.array(np.asarray([0, 1]))
     for result in (softmax(z), logsumexp(z), *stable_softmax.value_and_grad_softmax_crossentropy_with_logits(z, y)):
         assert type(result) is type(z) or isinstance(result, np.generic)
+
+
+@pytest.mark.only_backends("dask")
+def test_dask_stays_lazy_and_takes_any_chunks(backend):
+    import dask.array
+
+    rng = np.random.default_rng(2)
+    logits, class_ids, vector = rng.normal(size=(7, 5)), rng.integers(0, 5, size=7), rng.normal(size=(7, 5))
+    z, y, v = (
+        dask.array.from_array(array, chunks=chunks)
+        for array, chunks in ((logits, (3, 2)), (class_ids, 2), (vector, (1, 4)))
+    )
+    for function, lazy, arrays in (
+        (softmax, (z,), (logits,)),
+        (softmax_crossentropy_with_logits, (z, y), (logits, class_ids)),
+        (grad_softmax_crossentropy_with_logits, (z, y), (logits, class_ids)),
+        (stable_softmax.hvp_softmax_crossentropy_with_logits, (z, y, v), (logits, class_ids, vector)),
+    ):
+        result = function(*lazy)
+        assert isinstance(result, dask.array.Array)
+        expected = function(*arrays)
+        assert result.shape == expected.shape
+        np.testing.assert_array_equal(backend.numpy(result), expected)

@@ -2,6 +2,7 @@
 
 from stable_softmax._crossentropy import (
     grad_softmax_crossentropy_with_logits,
+    hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
@@ -9,6 +10,7 @@ from stable_softmax._normalization import log_softmax, logsumexp, softmax
 
 __all__ = [
     "grad_softmax_crossentropy_with_logits",
+    "hvp_softmax_crossentropy_with_logits",
     "log_softmax",
     "logsumexp",
     "softmax",

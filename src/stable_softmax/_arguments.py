@@ -41,7 +41,7 @@ def rows_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Rows:
         raise ValueError(
             f"logits must have a known shape, not {logits.shape}; under Dask, call compute_chunk_sizes() first"
         )
-    if math.prod(logits.shape[i] for i in axes) == 0:
+    if math.prod([logits.shape[i] for i in axes]) == 0:
         shape = tuple(logits.shape)
         raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {shape}")
     floating = _floating_dtype(xp, logits)
@@ -66,6 +66,15 @@ def class_ids_of(xp: ModuleType, reference_answers: Any, logits: Any, axis: int)
     # become negative: they were out of range before, and still are.
     reference_answers = xp.astype(reference_answers, _default_dtype(xp, "integral"), copy=False)
     return xp.expand_dims(reference_answers, axis=axis)
+
+
+def vector_of(xp: ModuleType, vector: Any, logits: Any) -> Any:
+    """Check a vector that must match the logits, and convert it to their dtype."""
+    if not xp.isdtype(vector.dtype, ("real floating", "integral")):
+        raise TypeError(f"vector must have a real floating-point or integer dtype, not {vector.dtype}")
+    if vector.shape != logits.shape:
+        raise ValueError(f"vector must have logits' shape {tuple(logits.shape)}, not {tuple(vector.shape)}")
+    return xp.astype(vector, logits.dtype, copy=False)
 
 
 def check_single_axis(axis: object) -> None:

@@ -13,5 +13,7 @@ def is_eager(array: Any) -> bool:
     if is_numpy_array(array):
         return True
     if is_torch_array(array):
-        return bool(array.device.type == "cpu")
+        from stable_softmax._derivatives._torch import is_transformed
+
+        return array.device.type == "cpu" and not is_transformed(array)
     return is_array_api_strict_namespace(array_namespace(array))

@@ -12,11 +12,11 @@ def run(
     kernel: Callable[..., Any],
     xp: ModuleType,
     logits: Any,
-    *class_ids: Any,
+    *others: Any,
     axes: tuple[int, ...],
     keep_classes: bool | tuple[bool, ...],
 ) -> Any:
-    """Return `kernel(xp, logits, *class_ids)`, which keeps the class axes `axes`, or reduces them to length 1.
+    """Return `kernel(xp, logits, *others)`, which keeps the class axes `axes`, or reduces them to length 1.
 
     If `keep_classes` is a tuple, the kernel returns as many arrays.
 
@@ -24,7 +24,7 @@ def run(
     kernel runs on the chunks in the namespace of the library that holds them.
     """
     if not is_dask_array(logits):
-        return kernel(xp, logits, *class_ids)
+        return kernel(xp, logits, *others)
 
     def on_chunk(*chunk: Any) -> Any:
         return kernel(array_namespace(*chunk), *chunk)
@@ -33,8 +33,14 @@ def run(
         chunks = tuple((1,) if i in axes and not keep else sizes for i, sizes in enumerate(rows.chunks))
         return {"chunks": chunks, "dtype": rows.dtype, "meta": rows._meta}
 
+    def aligned(array: Any) -> Any:
+        return array.rechunk(
+            tuple((1,) if n == 1 else sizes for n, sizes in zip(array.shape, rows.chunks, strict=True))
+        )
+
     rows = logits.rechunk(dict.fromkeys(axes, -1))
+    others = tuple(map(aligned, others))
     if isinstance(keep_classes, bool):
-        return rows.map_blocks(on_chunk, *class_ids, **declared(keep_classes))
-    together = rows.map_blocks(on_chunk, *class_ids, **declared(keep=True))
+        return rows.map_blocks(on_chunk, *others, **declared(keep_classes))
+    together = rows.map_blocks(on_chunk, *others, **declared(keep=True))
     return tuple(together.map_blocks(itemgetter(i), **declared(keep)) for i, keep in enumerate(keep_classes))

@@ -1,4 +1,4 @@
-"""The cross-entropy of the softmax against class ids, its gradient, and both at once."""
+"""The cross-entropy of the softmax against class ids, its gradient, both at once, and its Hessian times a vector."""
 
 from functools import partial
 from types import ModuleType
@@ -13,6 +13,7 @@ from stable_softmax._arguments import (
     class_ids_of,
     namespace_of,
     rows_of,
+    vector_of,
 )
 from stable_softmax._labels import check_class_ids
 from stable_softmax._results import gradient_divisor, reduced, rounded
@@ -150,6 +151,59 @@ def value_and_grad_softmax_crossentropy_with_logits(
     kernel = partial(_cores.crossentropy_and_gradient, axis=rows.axes[0], divisor=divisor)
     losses, gradient = _blocks.run(kernel, xp, rows.logits, class_ids, axes=rows.axes, keep_classes=(False, True))
     return rounded(xp, reduced(xp, losses, rows.axes[0], reduction), rows.dtype), rounded(xp, gradient, rows.dtype)
+
+
+def hvp_softmax_crossentropy_with_logits(
+    logits: Array,
+    reference_answers: Array,
+    vector: Array,
+    axis: int = -1,
+    *,
+    reduction: Reduction = "mean",
+    dtype: Any = None,
+) -> Array:
+    """Return the Hessian of the cross-entropy with respect to `logits` times a vector, without building the Hessian.
+
+    Parameters
+    ----------
+    logits, reference_answers, axis, dtype
+        As for `softmax_crossentropy_with_logits`.
+    vector : array of the shape of `logits`
+        What to multiply the Hessian with, of any real floating or integer dtype.
+    reduction : {"none", "mean", "sum"}
+        Of the loss. No example's loss depends on another's logits, so "none" and "sum" give the same.
+
+    Returns
+    -------
+    array of the shape of `logits`
+        Rows of NaN where the loss is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax_crossentropy_with_logits`, and where `vector` is not as above.
+
+    Notes
+    -----
+    ``p * (w - sum(p * w))`` with ``w = v - v_m`` and ``m`` the class of the largest logit. The Hessian maps constants
+    to 0, so that this is ``p * v - p * sum(p * v)``, of which all digits cancel once one class leads by far.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hvp_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]), np.asarray([[0.0, 1.0]]))
+    array([[-1.92874985e-22,  1.92874985e-22]])
+    """
+    xp = namespace_of(logits=logits, reference_answers=reference_answers, vector=vector)
+    rows, class_ids = _examples_of(xp, logits, reference_answers, axis, reduction, dtype)
+    options = {"axis": rows.axes[0], "divisor": gradient_divisor(logits, rows.axes[0], reduction)}
+
+    def kernel(xp: ModuleType, logits: Any, class_ids: Any, vector: Any) -> Any:
+        return _cores.hessian_product(xp, vector, logits, class_ids, **options)
+
+    vector = vector_of(xp, vector, rows.logits)
+    product = _blocks.run(kernel, xp, rows.logits, class_ids, vector, axes=rows.axes, keep_classes=True)
+    return rounded(xp, product, rows.dtype)
 
 
 def _examples_of(

@@ -29,16 +29,24 @@ def check_class_ids(xp: ModuleType, class_ids: Any, reference_answers: Any, clas
 def entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
     """Pick each row's entry at its class id, NaN where the id is out of range."""
     valid = in_range(class_ids, rows.shape[axis])
-    picked = xp.take_along_axis(rows, xp.where(valid, class_ids, 0), axis=axis)
+    if is_eager(rows):
+        picked = xp.take_along_axis(rows, xp.where(valid, class_ids, 0), axis=axis)
+    else:
+        # A compiler fuses this with other passes, and can split it between devices.
+        picked = xp.sum(xp.where(_is_entry(xp, rows, class_ids, axis), rows, 0), axis=axis, keepdims=True)
     return xp.where(valid, picked, xp.nan)
 
 
 def with_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int, value: Any) -> Any:
     """Return a copy of `rows` with `value` in each row's entry at its class id."""
+    return xp.where(_is_entry(xp, rows, class_ids, axis), value, rows)
+
+
+def _is_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
     shape = [1] * rows.ndim
     shape[axis] = -1
     ids = xp.arange(rows.shape[axis], dtype=class_ids.dtype, device=device(class_ids))
-    return xp.where(xp.reshape(ids, tuple(shape)) == class_ids, value, rows)
+    return xp.reshape(ids, tuple(shape)) == class_ids
 
 
 def in_range(class_ids: Any, classes: int) -> Any:

@@ -1,16 +1,18 @@
 """Makes an analytic derivative the native one of the array library: of JAX, and of PyTorch."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from array_api_compat import is_jax_array, is_torch_array
 
 
-class Differentiable(NamedTuple):
+@dataclass(frozen=True)
+class Differentiable:
     """A function of logits, and of arrays that it has no derivative with respect to, with its derivatives.
 
-    Keyword arguments are hashable, and the same for all three functions.
+    All three take the same keyword arguments, which are hashable.
     """
 
     #: (xp, logits, *others) -> result or tuple of results
@@ -21,14 +23,34 @@ class Differentiable(NamedTuple):
     vjp: Callable[..., Any]
 
 
+@dataclass(frozen=True)
+class Call:
+    """A function and its keyword arguments, which to JAX and PyTorch are one constant."""
+
+    function: Differentiable
+    options: tuple[tuple[str, Any], ...]
+
+    def value(self, *arguments: Any) -> Any:
+        """Return the value."""
+        return self.function.value(*arguments, **dict(self.options))
+
+    def jvp(self, *arguments: Any) -> tuple[Any, Any]:
+        """Return the value and its derivative in a direction."""
+        return self.function.jvp(*arguments, **dict(self.options))
+
+    def vjp(self, *arguments: Any) -> Any:
+        """Return the gradient that cotangents give."""
+        return self.function.vjp(*arguments, **dict(self.options))
+
+
 def call(function: Differentiable, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:
     """Return the function's value, in the form that the array library knows how to differentiate."""
     if is_jax_array(logits):
         from stable_softmax._derivatives import _jax
 
-        return _jax.call(function, tuple(options.items()), logits, *others)
+        return _jax.evaluate(Call(function, tuple(options.items())), logits, *others)
     if is_torch_array(logits):
         from stable_softmax._derivatives import _torch
 
-        return _torch.call(function, options, logits, *others)
+        return _torch.evaluate(Call(function, tuple(options.items())), logits, *others)
     return function.value(xp, logits, *others, **options)

@@ -5,24 +5,22 @@ from typing import Any
 
 import jax
 
-from stable_softmax._derivatives import Differentiable
-
-Options = tuple[tuple[str, Any], ...]
+from stable_softmax._derivatives import Call
 
 
 # A call outside of `jit` is one call of compiled code, instead of one for each operation.
-@partial(jax.jit, static_argnums=(0, 1), inline=True)
-def call(function: Differentiable, options: Options, *arrays: jax.Array) -> Any:
-    """Return the function's value."""
-    return _value(function, options, *arrays)
+@partial(jax.jit, static_argnums=0, inline=True)
+def evaluate(call: Call, *arrays: jax.Array) -> Any:
+    """Return the call's value."""
+    return _value(call, *arrays)
 
 
 # JAX derives reverse mode from this rule, by transposing it. A custom_vjp would rule out forward mode.
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _value(function: Differentiable, options: Options, *arrays: jax.Array) -> Any:
-    return function.value(jax.numpy, *arrays, **dict(options))
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _value(call: Call, *arrays: jax.Array) -> Any:
+    return call.value(jax.numpy, *arrays)
 
 
 @_value.defjvp
-def _jvp(function: Differentiable, options: Options, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    return function.jvp(jax.numpy, tangents[0], *primals, **dict(options))
+def _jvp(call: Call, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    return call.jvp(jax.numpy, tangents[0], *primals)

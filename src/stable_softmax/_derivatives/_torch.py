@@ -5,33 +5,53 @@ from typing import Any
 import torch
 from array_api_compat import array_namespace
 
-from stable_softmax._derivatives import Differentiable
+from stable_softmax._derivatives import Call
 
 
-def call(function: Differentiable, options: dict[str, Any], logits: Any, *others: Any) -> Any:
-    """Return the function's value, on a graph only where one is needed."""
-    return _Function.apply(function, options, logits, *others)
+def is_transformed(tensor: Any) -> bool:
+    """Whether operations on a tensor are traced by a transformation or the compiler, so that it has no values."""
+    return bool(torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
-class _Function(torch.autograd.Function):
+def evaluate(call: Call, logits: Any, *others: Any) -> Any:
+    """Return the call's value, on a graph only where one is needed."""
+    if not torch.compiler.is_compiling():
+        return _BothModes.apply(call, logits, *others)
+    # The compiler refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
+    if logits.requires_grad and torch.is_grad_enabled():
+        return _ReverseMode.apply(call, logits, *others)
+    return call.value(array_namespace(logits, *others), logits, *others)
+
+
+class _ReverseMode(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(function: Differentiable, options: dict[str, Any], *arrays: Any) -> Any:
-        return function.value(array_namespace(*arrays), *arrays, **options)
+    def forward(call: Call, *arrays: Any) -> Any:
+        return call.value(array_namespace(*arrays), *arrays)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Any) -> None:
-        ctx.function, ctx.options, *arrays = inputs
+        ctx.call, *arrays = inputs
         ctx.save_for_backward(*arrays)
-        ctx.save_for_forward(*arrays)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         arrays = ctx.saved_tensors
         given = cotangents if len(cotangents) > 1 else cotangents[0]
-        gradient = ctx.function.vjp(array_namespace(*arrays), given, *arrays, **ctx.options)
-        return None, None, gradient, *(None for _ in arrays[1:])
+        # The compiler knows no second derivatives.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not torch.compiler.is_compiling()):
+            gradient = ctx.call.vjp(array_namespace(*arrays), given, *arrays)
+        return None, gradient, *(None for _ in arrays[1:])
+
+
+class _BothModes(_ReverseMode):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _ReverseMode.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[1:])
 
     @staticmethod
-    def jvp(ctx: Any, _function: None, _options: None, vector: Any, *_others: None) -> Any:
+    def jvp(ctx: Any, _call: None, vector: Any, *_others: None) -> Any:
         arrays = ctx.saved_tensors
-        return ctx.function.jvp(array_namespace(*arrays), vector, *arrays, **ctx.options)[1]
+        return ctx.call.jvp(array_namespace(*arrays), vector, *arrays)[1]
