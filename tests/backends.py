@@ -113,6 +113,7 @@ class Jax(Backend):
         import jax
 
         jax.config.update("jax_enable_x64", True)
+        jax.config.update("jax_num_cpu_devices", 4)
         self.jax = jax
 
     def modes(self):

@@ -28,6 +28,13 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("dtype", backend.dtypes)
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leave out the files that import another backend."""
+    words = collection_path.name.removesuffix(".py").split("_")
+    others = {"jax", "torch"} - {config.getoption("--backend")}
+    return True if others & set(words) else None
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out, rather than skip, the tests that are about other backends."""
     name = config.getoption("--backend")

@@ -48,8 +48,9 @@ def crossentropy_and_gradient(
 
 def hessian_product(xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int, divisor: int = 1) -> Any:
     """Return the Hessian of each example's loss times its vector, over `divisor`."""
-    counted = xp.where(_labels.in_range(class_ids, logits.shape[axis]), 1, xp.nan)
-    return _covariance_product(xp, vector, logits, (axis,)) * (xp.astype(counted, logits.dtype) / divisor)
+    ones = xp.ones_like(class_ids, dtype=logits.dtype)
+    counted = xp.where(_labels.in_range(class_ids, logits.shape[axis]), ones, xp.nan)
+    return _covariance_product(xp, vector, logits, (axis,)) * (counted / divisor)
 
 
 def _covariance_product(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> Any:

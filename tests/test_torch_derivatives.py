@@ -1,0 +1,131 @@
+"""The derivatives that PyTorch's autograd, torch.func and compiler return."""
+
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import stable_softmax
+from stable_softmax import (
+    grad_softmax_crossentropy_with_logits,
+    hvp_softmax_crossentropy_with_logits,
+    softmax_crossentropy_with_logits,
+    value_and_grad_softmax_crossentropy_with_logits,
+)
+from stable_softmax.report._contract import error_shares, representable
+from stable_softmax.report._exact import exact_rows
+
+# PyTorch's own forward mode compiles its decompositions with what it deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+LABELS = torch.tensor([0, 3, 2])
+FUNCTIONS = {
+    "softmax": stable_softmax.softmax,
+    "softmax over all": partial(stable_softmax.softmax, axis=None),
+    "log_softmax": stable_softmax.log_softmax,
+    "log_softmax over the first axis": partial(stable_softmax.log_softmax, axis=0),
+    "logsumexp": stable_softmax.logsumexp,
+    "loss": partial(softmax_crossentropy_with_logits, reference_answers=LABELS),
+    "mean loss": partial(softmax_crossentropy_with_logits, reference_answers=LABELS, reduction="mean"),
+    "gradient": partial(grad_softmax_crossentropy_with_logits, reference_answers=LABELS),
+    "both": partial(value_and_grad_softmax_crossentropy_with_logits, reference_answers=LABELS),
+    "product": partial(
+        hvp_softmax_crossentropy_with_logits, reference_answers=LABELS, vector=torch.ones(3, 4).cumsum(1)
+    ),
+}
+
+
+def logits(requires_grad=True):
+    values = np.random.default_rng(9).normal(size=(3, 4))
+    return torch.asarray(values).requires_grad_(requires_grad)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_first_and_second_derivatives_in_every_mode(function):
+    assert torch.autograd.gradcheck(function, logits(), check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(function, logits(), check_batched_grad=True)
+
+
+@pytest.mark.parametrize(("precision", "leads"), [("float32", (20, 40, 80)), ("float64", (40, 300, 700))])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_backward_keeps_the_contract_where_cross_entropy_collapses(library, precision, leads, compiled):
+    class_ids = np.arange(4)
+    for lead in leads:
+        rows = representable(np.stack([np.roll([lead, 0.0, -1.5, 0.25], i) for i in range(4)]), precision)
+        exact = exact_rows(rows, class_ids, divisor=4)
+        z = library.logits(rows, precision).requires_grad_()
+        loss = partial(softmax_crossentropy_with_logits, reduction="mean")
+        with warnings.catch_warnings():
+            # The compiler warns of the caches in array-api-compat's functions, which it traces through.
+            warnings.simplefilter("ignore")
+            (torch.compile(loss, fullgraph=True) if compiled else loss)(z, torch.asarray(class_ids)).backward()
+        assert error_shares(z.grad.numpy(), exact.gradient, rows, precision).max() <= 1
+        assert np.all(z.grad.numpy()[class_ids, class_ids] < 0)
+        peer = library.logits(rows, precision).requires_grad_()
+        torch.nn.functional.cross_entropy(peer, torch.asarray(class_ids)).backward()
+        assert np.all(peer.grad.numpy()[class_ids, class_ids] == 0)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_compiled_without_a_graph_break_gives_the_same(name):
+    function = FUNCTIONS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(function, fullgraph=True)
+        z, same = logits(), logits()
+        results, expected = compiled(z), function(same)
+        total = sum(result.square().sum() for result in (results if isinstance(results, tuple) else (results,)))
+        total.backward()
+    sum(result.square().sum() for result in (expected if isinstance(expected, tuple) else (expected,))).backward()
+    tolerance = {"rtol": 1e2 * torch.finfo(torch.float64).eps, "atol": 8 * torch.finfo(torch.float64).eps}
+    torch.testing.assert_close(results, expected, **tolerance)
+    torch.testing.assert_close(z.grad, same.grad, **tolerance)
+
+
+def test_torch_func_agrees_with_autograd():
+    z, loss = logits(requires_grad=False), softmax_crossentropy_with_logits
+    tolerance = {"rtol": 0, "atol": 4 * torch.finfo(torch.float64).eps}
+    rows = grad_softmax_crossentropy_with_logits(z, LABELS, reduction="none")
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(z, LABELS), rows, **tolerance)
+    same_row = torch.func.vmap(loss, in_dims=(None, 0))(z[0], torch.arange(4))
+    torch.testing.assert_close(same_row, -stable_softmax.log_softmax(z[0]), **tolerance)
+    p = torch.softmax(z, dim=1)
+    hessians = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    for hessian in (torch.func.hessian, lambda f: torch.func.jacrev(torch.func.jacrev(f))):
+        torch.testing.assert_close(torch.func.vmap(hessian(loss))(z, LABELS), hessians, **tolerance)
+    along = torch.cos(z)
+    slopes = torch.func.jvp(partial(loss, reference_answers=LABELS), (z,), (along,))[1]
+    torch.testing.assert_close(slopes, (rows * along).sum(1), **tolerance)
+
+
+def test_bad_label_under_vmap_gives_nan_as_on_every_traced_array():
+    losses = torch.func.vmap(softmax_crossentropy_with_logits)(logits(requires_grad=False), torch.tensor([0, 4, -1]))
+    assert torch.isnan(losses).tolist() == [False, True, True]
+
+
+def test_no_graph_where_nothing_requires_one():
+    assert softmax_crossentropy_with_logits(logits(requires_grad=False), LABELS).grad_fn is None
+    with torch.no_grad():
+        assert softmax_crossentropy_with_logits(logits(), LABELS).grad_fn is None
+    assert softmax_crossentropy_with_logits(logits(), LABELS).grad_fn is not None
+
+
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16])
+def test_narrow_logits_have_a_gradient_of_their_dtype(library, narrow):
+    z = torch.linspace(-3, 3, 12).reshape(3, 4).to(narrow).requires_grad_()
+    softmax_crossentropy_with_logits(z, LABELS, reduction="mean").backward()
+    assert z.grad.dtype == narrow
+    rows = library.numpy(z.detach()).astype(np.float64)
+    exact = exact_rows(rows, LABELS.numpy(), divisor=3).gradient
+    assert error_shares(library.numpy(z.grad), exact, rows, str(narrow).removeprefix("torch.")).max() <= 1
+
+
+def test_inputs_are_never_modified():
+    z, y = logits(), LABELS.clone()
+    before = z.detach().clone()
+    for function in (softmax_crossentropy_with_logits, grad_softmax_crossentropy_with_logits):
+        function(z, y).sum().backward()
+    torch.testing.assert_close(z.detach(), before, rtol=0, atol=0)
+    torch.testing.assert_close(y, LABELS, rtol=0, atol=0)
