@@ -7,6 +7,7 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTEST = ["pytest", "--numprocesses=logical", "--quiet"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # What each backend's tests install: the package with extras, and other requirements.
 BACKENDS = {
@@ -35,14 +36,15 @@ def group(name):
 def tests(session, backend):
     """Run the tests with one array library; arguments go to pytest."""
     session.install("-e", *BACKENDS[backend], *group("test"))
-    session.run("coverage", "run", "-m", "pytest", "--backend", backend, *session.posargs)
+    data = {"COVERAGE_FILE": f".coverage.{session.python}.{backend}"}
+    session.run(*PYTEST, "--cov", "--cov-report=", "--backend", backend, *session.posargs, env=data)
 
 
 @nox.session
 def coverage(session):
-    """Combine the coverage of all tests since the last time, and require every branch."""
+    """Combine the coverage of the tests on all backends, and require every branch."""
     session.install(*group("coverage"))
-    session.run("coverage", "combine")
+    session.run("coverage", "combine", "--keep")
     session.run("coverage", "report")
 
 
@@ -52,7 +54,7 @@ def lowest(session):
     declared = [*PROJECT["project"]["dependencies"], *EXTRAS["jax"], *EXTRAS["report"]]
     session.install("-e", ".", *(requirement.replace(">=", "==") for requirement in declared), *group("test"))
     for backend in ("numpy", "jax"):
-        session.run("pytest", "--backend", backend, *session.posargs)
+        session.run(*PYTEST, "--backend", backend, *session.posargs)
 
 
 @nox.session
