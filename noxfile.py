@@ -37,7 +37,9 @@ def tests(session, backend):
     """Run the tests with one array library; arguments go to pytest."""
     session.install("-e", *BACKENDS[backend], *group("test"))
     data = {"COVERAGE_FILE": f".coverage.{session.python}.{backend}"}
-    session.run(*PYTEST, "--cov", "--cov-report=", "--backend", backend, *session.posargs, env=data)
+    session.run(
+        *PYTEST, "--cov", "--cov-report=", "--cov-fail-under=0", "--backend", backend, *session.posargs, env=data
+    )
 
 
 @nox.session

@@ -1,8 +1,14 @@
-"""The one question that the code asks about the library behind an array."""
+"""The questions that the code asks about the library behind an array."""
 
 from typing import Any
 
-from array_api_compat import array_namespace, is_array_api_strict_namespace, is_numpy_array, is_torch_array
+from array_api_compat import (
+    array_namespace,
+    is_array_api_strict_namespace,
+    is_jax_array,
+    is_numpy_array,
+    is_torch_array,
+)
 
 
 def is_eager(array: Any) -> bool:
@@ -17,3 +23,12 @@ def is_eager(array: Any) -> bool:
 
         return array.device.type == "cpu" and not is_transformed(array)
     return is_array_api_strict_namespace(array_namespace(array))
+
+
+def is_split(array: Any, axis: int) -> bool:
+    """Whether `axis` is known to lie on several devices, so that nothing may be picked by an index along it."""
+    if not is_jax_array(array):
+        return False
+    from stable_softmax._derivatives._jax import is_sharded
+
+    return is_sharded(array, axis)

@@ -7,19 +7,16 @@ from stable_softmax._backends import is_eager
 
 
 def difference(xp: ModuleType, logits: Any, maximum: Any) -> Any:
-    """Return `logits - maximum`: NaN throughout a row without a finite maximum, and exactly 0 at a finite one."""
+    """Return `logits - maximum`: exactly 0 at a finite maximum, and NaN at any other."""
     if not is_eager(logits):
         # Where `logits` is a product, a compiler contracts product and difference into one operation with one
-        # rounding, and the maximum's own entry is then not 0 but the rounding error of the product.
-        return xp.where(logits >= _finite_or_nan(xp, maximum), 0, logits - _finite_or_nan(xp, maximum))
+        # rounding, and the maximum's own entry is then not 0 but the rounding error of the product. Taking a minimum
+        # that changes nothing comes between the two.
+        return xp.minimum(logits, maximum) - maximum
     largest, epsilon = float(xp.finfo(logits.dtype).max), float(xp.finfo(logits.dtype).eps)
     # Subtracting less than half the spacing of the largest numbers cannot overflow.
     if xp.all(xp.abs(maximum) <= largest * epsilon / 8):
         return logits - maximum
     # inf - inf and an overflow both make NumPy warn. Neither happens below: NaN and infinity subtract in silence.
     smallest = xp.where(maximum > 0, maximum, 0) - largest
-    return xp.where(logits < smallest, -xp.inf, logits) - _finite_or_nan(xp, maximum)
-
-
-def _finite_or_nan(xp: ModuleType, maximum: Any) -> Any:
-    return xp.where(xp.isfinite(maximum), maximum, xp.nan)
+    return xp.where(logits < smallest, -xp.inf, logits) - xp.where(xp.isfinite(maximum), maximum, xp.nan)

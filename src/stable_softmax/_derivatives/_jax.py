@@ -8,6 +8,11 @@ import jax
 from stable_softmax._derivatives import Call
 
 
+def is_sharded(array: jax.Array, axis: int) -> bool:
+    """Whether the type of an array, on a mesh with explicit axes, splits `axis`."""
+    return jax.typeof(array).sharding.spec[axis] is not None
+
+
 # A call outside of `jit` is one call of compiled code, instead of one for each operation.
 @partial(jax.jit, static_argnums=0, inline=True)
 def evaluate(call: Call, *arrays: jax.Array) -> Any:
