@@ -71,8 +71,10 @@ def doctests(session):
 @nox.session
 def examples(session):
     """Run the examples on real data."""
+    session.install("torch==2.13.0")
     session.install("-e", ".[jax]", *group("examples"))
-    session.run("python", "examples/digits.py")
+    for example in ("digits", "train_jax", "train_torch"):
+        session.run("python", f"examples/{example}.py")
 
 
 @nox.session
@@ -81,6 +83,14 @@ def accuracy(session):
     session.install("torch==2.13.0")
     session.install("-e", ".[report,jax]", *group("peers"))
     session.run("python", "benchmarks/accuracy.py")
+
+
+@nox.session
+def bench(session):
+    """Time this library and its peers in one process; arguments go to `python -m benchmarks`."""
+    session.install("torch==2.13.0")
+    session.install("-e", ".[report,jax]", *group("peers"))
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session

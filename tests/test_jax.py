@@ -38,12 +38,15 @@ def test_vmap_over_labels_alone(library):
 
 
 def test_without_64_bits_class_ids_and_results_are_of_32():
-    with jax.enable_x64(False):
+    jax.config.update("jax_enable_x64", False)
+    try:
         z, y = jax.numpy.zeros((2, 4)), jax.numpy.asarray([1, 4])
         loss, gradient = loss_and_gradient(z, y)
-        assert loss.dtype == gradient.dtype == "float32"
-        np.testing.assert_array_equal(np.isnan(loss), [False, True])
-        np.testing.assert_array_equal(np.isnan(gradient), np.stack([[False] * 4, [True] * 4]))
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert loss.dtype == gradient.dtype == "float32"
+    np.testing.assert_array_equal(np.isnan(loss), [False, True])
+    np.testing.assert_array_equal(np.isnan(gradient), np.stack([[False] * 4, [True] * 4]))
 
 
 @pytest.mark.parametrize("operation", ["times", "over"])
