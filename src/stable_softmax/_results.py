@@ -14,7 +14,7 @@ def reduced(xp: ModuleType, losses: Any, axis: int, reduction: Reduction) -> Any
         return xp.squeeze(losses, axis=axis)
     if reduction == "mean":
         losses = losses / batch_size(losses, axis)
-    return xp.reshape(accurate_sum(xp, xp.reshape(losses, (-1,)), (0,)), ())
+    return xp.reshape(accurate_sum(xp, losses, tuple(range(losses.ndim))), ())
 
 
 def gradient_divisor(logits: Any, axis: int, reduction: Reduction) -> int:

@@ -8,10 +8,12 @@ The functions take logits of a real floating dtype, of at least single precision
 length 1. A row with a NaN or without a finite maximum gives NaN throughout, except from `logsumexp`.
 """
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from stable_softmax import _labels
+from stable_softmax._backends import is_eager
 from stable_softmax._differences import difference
 from stable_softmax._sums import accurate_sum
 
@@ -38,7 +40,7 @@ def logsumexp(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
 def crossentropy(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> Any:
     """Return `log(sum(e)) - d_y` as `log1p(rest + (e_y - 1)) - d_y`, of which no term is negative."""
     _, rest, label_shifted = _split_at_label(xp, logits, class_ids, axis)
-    return _loss(xp, rest, label_shifted)
+    return _loss(xp, rest, label_shifted, axis)
 
 
 def crossentropy_gradient(xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1) -> Any:
@@ -53,18 +55,24 @@ def crossentropy_and_gradient(
     """Return both from one evaluation of the exponentials."""
     others, rest, label_shifted = _split_at_label(xp, logits, class_ids, axis)
     gradient = _gradient(xp, others, rest, label_shifted, class_ids, axis, divisor)
-    return _loss(xp, rest, label_shifted), gradient
+    return _loss(xp, rest, label_shifted, axis), gradient
 
 
-def _loss(xp: ModuleType, rest: Any, label_shifted: Any) -> Any:
-    return xp.log1p(rest + xp.expm1(label_shifted)) - label_shifted
+def _loss(xp: ModuleType, rest: Any, label_shifted: Any, axis: int) -> Any:
+    def loss(rest: Any, label_shifted: Any) -> Any:
+        return xp.log1p(rest + xp.expm1(label_shifted)) - label_shifted
+
+    return _for_each_row(xp, loss, rest, label_shifted, axes=(axis,))
 
 
 def _gradient(
     xp: ModuleType, others: Any, rest: Any, label_shifted: Any, class_ids: Any, axis: int, divisor: int
 ) -> Any:
+    def denominator(rest: Any, label_shifted: Any) -> Any:
+        return (rest + xp.exp(label_shifted)) * divisor
+
     numerators = _labels.with_entry(xp, others, class_ids, axis, -rest)
-    return numerators / ((rest + xp.exp(label_shifted)) * divisor)
+    return numerators / _for_each_row(xp, denominator, rest, label_shifted, axes=(axis,))
 
 
 def _shifted(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
@@ -74,10 +82,23 @@ def _shifted(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
 
 def _log_total(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]) -> Any:
     """Return `log(sum(e))` for `max e = 1`, accurate also where the other entries are tiny."""
+
+    def log_total(total: Any, below_one: Any) -> Any:
+        return xp.where(total < 2, xp.log1p(below_one), xp.log(total))
+
     total = accurate_sum(xp, exponentials, axes)
     # Below 2 there is a single 1, so these are all entries but the maximum. From 2 on, log(total) is accurate.
     below_one = accurate_sum(xp, xp.where(exponentials < 1, exponentials, 0), axes)
-    return xp.where(total < 2, xp.log1p(below_one), xp.log(total))
+    return _for_each_row(xp, log_total, total, below_one, axes=axes)
+
+
+def _for_each_row(xp: ModuleType, function: Callable[..., Any], *values: Any, axes: tuple[int, ...]) -> Any:
+    """Return the function of values that have one entry for each row."""
+    if is_eager(values[0]):
+        return function(*values)
+    # Compilers vectorize along the last axis, which has length 1 here.
+    result = function(*(xp.squeeze(value, axis=axes) for value in values))
+    return xp.reshape(result, values[0].shape)
 
 
 def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any]:
