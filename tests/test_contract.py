@@ -205,6 +205,14 @@ def test_narrower_dtype_rounds_once_and_overflows_in_silence(backend):
     assert backend.call(log_softmax, z, dtype=narrow)[0, 1] == -INF
 
 
+def test_overflow_begins_halfway_beyond_the_largest_number(backend):
+    if "float16" not in backend.dtypes:
+        return
+    for value, expected in ((65504, -65504), (65519, -65504), (65520, -INF), (65600, -INF)):
+        z = backend.logits([value, 0.0], "float32")
+        assert backend.call(log_softmax, z, dtype=backend.dtype("float16"))[1] == expected
+
+
 @pytest.mark.only_backends("numpy")
 def test_inputs_are_never_modified_and_may_be_read_only(backend):
     logits, class_ids = np.asarray([[1.0, NAN], [INF, 0.0], [-INF, 3.0]]), np.asarray([0, 1, 0])

@@ -140,6 +140,16 @@ def test_derivatives_of_the_normalizations_keep_their_digits_too(library, precis
                 np.testing.assert_allclose(jacobian[0, 1:], -np.exp([-lead, -lead - 1.0]), **tolerance)
 
 
+def test_a_constant_in_the_cotangent_costs_no_digits():
+    """The Jacobian of the softmax is symmetric and maps constants to 0."""
+    z = jnp.asarray([30.0, 0.0, -1.0, 0.5])
+    varying = jnp.asarray([3.0, -2.0, 5.0, 1.0])
+    _, product = jax.jvp(stable_softmax.softmax, (z,), (varying,))
+    _, pullback = jax.vjp(stable_softmax.softmax, z)
+    for constant in (0, 1e3, 1e9):
+        np.testing.assert_allclose(pullback(varying + constant)[0], product, rtol=64 * EPS)
+
+
 @pytest.mark.parametrize("narrow", ["bfloat16", "float16"])
 def test_narrow_logits_have_a_gradient_of_their_dtype_computed_in_float32(library, narrow):
     logits, class_ids = np.linspace(-3, 3, 40).reshape(8, 5), np.arange(8) % 5
