@@ -15,16 +15,12 @@ def is_transformed(tensor: Any) -> bool:
 
 def evaluate(call: Call, logits: Any, *others: Any) -> Any:
     """Return the call's value, on a graph only where one is needed."""
-    if not torch.compiler.is_compiling():
-        return _BothModes.apply(call, logits, *others)
-    return _evaluate_compiled(call, logits, *others)
-
-
-def _evaluate_compiled(call: Call, logits: Any, *others: Any) -> Any:  # pragma: no cover - traced, never run
-    # The compiler refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
-    if logits.requires_grad and torch.is_grad_enabled():
-        return _ReverseMode.apply(call, logits, *others)
-    return call.value(array_namespace(logits, *others), logits, *others)
+    if torch.compiler.is_compiling():  # pragma: no cover - traced by the compiler, never run
+        # It refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
+        if logits.requires_grad and torch.is_grad_enabled():
+            return _ReverseMode.apply(call, logits, *others)
+        return call.value(array_namespace(logits, *others), logits, *others)
+    return _BothModes.apply(call, logits, *others)
 
 
 class _ReverseMode(torch.autograd.Function):
