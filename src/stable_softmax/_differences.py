@@ -7,12 +7,12 @@ from stable_softmax._backends import is_eager
 
 
 def difference(xp: ModuleType, logits: Any, maximum: Any) -> Any:
-    """Return `logits - maximum`: exactly 0 at a finite maximum, and NaN at any other."""
+    """Return `logits - maximum`: exactly 0 at the maximum, and NaN in a row without a finite one."""
     if not is_eager(logits):
         # Where `logits` is a product, a compiler contracts product and difference into one operation with one
-        # rounding, and the maximum's own entry is then not 0 but the rounding error of the product. Taking a minimum
-        # that changes nothing comes between the two.
-        return xp.minimum(logits, maximum) - maximum
+        # rounding, and the maximum's own entry is then not 0 but the rounding error of the product. With a 0 to add
+        # first, the contracted operation is the product itself.
+        return (logits + (maximum - maximum)) - maximum
     largest, epsilon = float(xp.finfo(logits.dtype).max), float(xp.finfo(logits.dtype).eps)
     # Subtracting less than half the spacing of the largest numbers cannot overflow.
     if xp.all(xp.abs(maximum) <= largest * epsilon / 8):

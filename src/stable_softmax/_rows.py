@@ -15,7 +15,7 @@ from typing import Any
 from stable_softmax import _labels
 from stable_softmax._backends import is_eager
 from stable_softmax._differences import difference
-from stable_softmax._sums import accurate_sum
+from stable_softmax._sums import accurate_sum, sum_without_maximum
 
 
 def softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
@@ -27,14 +27,14 @@ def softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
 def log_softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `d - log(sum(e))`."""
     shifted = _shifted(xp, logits, axes)
-    return shifted - _log_total(xp, xp.exp(shifted), axes)
+    return shifted - _log_total(xp, shifted, axes)
 
 
 def logsumexp(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `m + log(sum(e))`, and `m` itself where that is infinite."""
     maximum = xp.max(logits, axis=axes, keepdims=True)
-    exponentials = xp.exp(difference(xp, logits, maximum))
-    return xp.where(xp.isinf(maximum), maximum, maximum + _log_total(xp, exponentials, axes))
+    shifted = difference(xp, logits, maximum)
+    return xp.where(xp.isinf(maximum), maximum, maximum + _log_total(xp, shifted, axes))
 
 
 def crossentropy(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> Any:
@@ -80,16 +80,9 @@ def _shifted(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     return difference(xp, logits, xp.max(logits, axis=axes, keepdims=True))
 
 
-def _log_total(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]) -> Any:
-    """Return `log(sum(e))` for `max e = 1`, accurate also where the other entries are tiny."""
-
-    def log_total(total: Any, below_one: Any) -> Any:
-        return xp.where(total < 2, xp.log1p(below_one), xp.log(total))
-
-    total = accurate_sum(xp, exponentials, axes)
-    # Below 2 there is a single 1, so these are all entries but the maximum. From 2 on, log(total) is accurate.
-    below_one = accurate_sum(xp, xp.where(exponentials < 1, exponentials, 0), axes)
-    return _for_each_row(xp, log_total, total, below_one, axes=axes)
+def _log_total(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> Any:
+    """Return `log(sum(e))`, accurate also where all but one entry are tiny."""
+    return _for_each_row(xp, xp.log1p, sum_without_maximum(xp, shifted, axes), axes=axes)
 
 
 def _for_each_row(xp: ModuleType, function: Callable[..., Any], *values: Any, axes: tuple[int, ...]) -> Any:

@@ -24,6 +24,20 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     return xp.sum(terms, axis=axes, keepdims=True)
 
 
+def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> Any:
+    """Return the sum of `exp(shifted)` over all but one of the maximal entries, of which `shifted` is exactly 0."""
+    exponentials = xp.exp(shifted)
+    if is_eager(shifted):
+        total = accurate_sum(xp, exponentials, axes)
+        # Below 2, there is one maximal entry. From 2 on, subtracting 1 costs no digits.
+        return xp.where(total < 2, accurate_sum(xp, xp.where(shifted < 0, exponentials, 0), axes), total - 1)
+    # Compilers vectorize a minimum within a sum better than a selection. This is 0 at the maxima, and else beyond 1.
+    below = shifted * -float(xp.finfo(shifted.dtype).max)
+    others = accurate_sum(xp, xp.minimum(exponentials, below), axes)
+    ties = accurate_sum(xp, 1 - xp.clip(below, max=1), axes)
+    return others + (ties - 1)
+
+
 def _block_sums(xp: ModuleType, terms: Any, axis: int) -> Any:
     """Return the sums of the successive blocks along `axis`; the last block may be shorter."""
     before, after = terms.shape[:axis], terms.shape[axis + 1 :]
