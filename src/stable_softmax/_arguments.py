@@ -2,6 +2,7 @@
 
 import math
 import operator
+from functools import cache
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -48,8 +49,7 @@ def rows_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Rows:
     if dtype is not None and not _is_real_floating(xp, dtype):
         raise TypeError(f"dtype must be a real floating-point dtype of {xp.__name__}, not {dtype!r}")
     result = floating if dtype is None else xp.empty(0, dtype=dtype).dtype
-    working = xp.result_type(floating, result, xp.float32)
-    return Rows(xp.astype(logits, working, copy=False), axes, result)
+    return Rows(_converted(xp, logits, _working_dtype(xp, floating, result)), axes, result)
 
 
 def class_ids_of(xp: ModuleType, reference_answers: Any, logits: Any, axis: int) -> Any:
@@ -64,8 +64,7 @@ def class_ids_of(xp: ModuleType, reference_answers: Any, logits: Any, axis: int)
         )
     # The small dtypes cannot hold every class count, and PyTorch indexes with int64 only. Ids that wrap around here
     # become negative: they were out of range before, and still are.
-    reference_answers = xp.astype(reference_answers, _default_dtype(xp, "integral"), copy=False)
-    return xp.expand_dims(reference_answers, axis=axis)
+    return xp.expand_dims(_converted(xp, reference_answers, _default_dtype(xp, "integral")), axis=axis)
 
 
 def vector_of(xp: ModuleType, vector: Any, logits: Any) -> Any:
@@ -74,7 +73,7 @@ def vector_of(xp: ModuleType, vector: Any, logits: Any) -> Any:
         raise TypeError(f"vector must have a real floating-point or integer dtype, not {vector.dtype}")
     if vector.shape != logits.shape:
         raise ValueError(f"vector must have logits' shape {tuple(logits.shape)}, not {tuple(vector.shape)}")
-    return xp.astype(vector, logits.dtype, copy=False)
+    return _converted(xp, vector, logits.dtype)
 
 
 def check_single_axis(axis: object) -> None:
@@ -115,6 +114,17 @@ def _floating_dtype(xp: ModuleType, logits: Any) -> Any:
     if xp.isdtype(logits.dtype, "integral"):
         return _default_dtype(xp, "real floating")
     raise TypeError(f"logits must have a real floating-point or integer dtype, not {logits.dtype}")
+
+
+@cache
+def _working_dtype(xp: ModuleType, floating: Any, result: Any) -> Any:
+    """Return the dtype to work in: at least single precision, and what logits and result have."""
+    return xp.result_type(floating, result, xp.float32)
+
+
+def _converted(xp: ModuleType, array: Any, dtype: Any) -> Any:
+    """Return the array itself if it has the dtype: some libraries take long to find out that nothing is to do."""
+    return array if array.dtype == dtype else xp.astype(array, dtype)
 
 
 def _default_dtype(xp: ModuleType, kind: str) -> Any:
