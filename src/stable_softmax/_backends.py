@@ -16,13 +16,18 @@ def is_eager(array: Any) -> bool:
 
     If not, values cannot steer the code, and a compiler may fuse operations and contract their roundings.
     """
+    return is_writable(array) or is_array_api_strict_namespace(array_namespace(array))
+
+
+def is_writable(array: Any) -> bool:
+    """Whether an eager array also takes values at an array of indices, which the standard leaves out."""
     if is_numpy_array(array):
         return True
-    if is_torch_array(array):
-        from stable_softmax._derivatives._torch import is_transformed
+    if not is_torch_array(array) or array.device.type != "cpu":
+        return False
+    from stable_softmax._derivatives._torch import is_transformed
 
-        return array.device.type == "cpu" and not is_transformed(array)
-    return is_array_api_strict_namespace(array_namespace(array))
+    return not is_transformed(array)
 
 
 def is_split(array: Any, axis: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from stable_softmax._backends import is_eager, is_split
+from stable_softmax._backends import is_eager, is_split, is_writable
 
 
 def check_class_ids(xp: ModuleType, class_ids: Any, reference_answers: Any, classes: int) -> None:
@@ -37,15 +37,23 @@ def entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
 
 
 def with_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int, value: Any) -> Any:
-    """Return a copy of `rows` with `value` in each row's entry at its class id."""
-    return xp.where(_is_entry(xp, rows, class_ids, axis), value, rows)
+    """Return `rows` with `value` in each row's entry at its class id. May overwrite `rows`."""
+    if not (is_writable(rows) and is_writable(class_ids)):
+        return xp.where(_is_entry(xp, rows, class_ids, axis), value, rows)
+    index = [_along(xp, rows, i, class_ids) for i in range(rows.ndim)]
+    index[axis] = class_ids
+    rows[tuple(index)] = value
+    return rows
 
 
 def _is_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
-    shape = [1] * rows.ndim
-    shape[axis] = -1
-    ids = xp.arange(rows.shape[axis], dtype=class_ids.dtype, device=device(class_ids))
-    return xp.reshape(ids, tuple(shape)) == class_ids
+    return _along(xp, rows, axis, class_ids) == class_ids
+
+
+def _along(xp: ModuleType, rows: Any, axis: int, class_ids: Any) -> Any:
+    """Return the indices along one axis, in the shape that broadcasts against `rows`, and with the ids' dtype."""
+    indices = xp.arange(rows.shape[axis], dtype=class_ids.dtype, device=device(class_ids))
+    return xp.reshape(indices, (1,) * axis + (-1,) + (1,) * (rows.ndim - axis - 1))
 
 
 def in_range(class_ids: Any, classes: int) -> Any:

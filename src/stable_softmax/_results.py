@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._arguments import Reduction
+from stable_softmax._backends import is_eager
 from stable_softmax._sums import accurate_sum
 
 
@@ -31,6 +32,8 @@ def rounded(xp: ModuleType, values: Any, dtype: Any) -> Any:
     """Convert to a dtype of at most the same precision, without NumPy's warning where the range is exceeded."""
     if values.dtype == dtype:
         return values
+    if not is_eager(values):
+        return xp.astype(values, dtype)
     limits = xp.finfo(dtype)
     epsilon = float(limits.eps)
     # Halfway between the largest number and the next power of two; from here on, rounding gives infinity.
