@@ -123,7 +123,9 @@ def _crossentropy_and_gradient_vjp(
 _SOFTMAX = Differentiable(_rows.softmax, _softmax_jvp, _covariance_product)
 _LOG_SOFTMAX = Differentiable(_rows.log_softmax, _log_softmax_jvp, _log_softmax_vjp)
 _LOGSUMEXP = Differentiable(_rows.logsumexp, _logsumexp_jvp, _logsumexp_vjp)
-_CROSSENTROPY = Differentiable(_rows.crossentropy, _crossentropy_jvp, _crossentropy_vjp)
+_CROSSENTROPY = Differentiable(
+    _rows.crossentropy, _crossentropy_jvp, _crossentropy_vjp, _rows.crossentropy_and_gradient
+)
 _GRADIENT = Differentiable(_rows.crossentropy_gradient, _gradient_jvp, hessian_product)
 _CROSSENTROPY_AND_GRADIENT = Differentiable(
     _rows.crossentropy_and_gradient, _crossentropy_and_gradient_jvp, _crossentropy_and_gradient_vjp

@@ -41,7 +41,8 @@ def with_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int, value: Any)
     if not (is_writable(rows) and is_writable(class_ids)):
         return xp.where(_is_entry(xp, rows, class_ids, axis), value, rows)
     index = [_along(xp, rows, i, class_ids) for i in range(rows.ndim)]
-    index[axis] = class_ids
+    # An id out of range, which a Dask chunk may hold, makes the row NaN elsewhere: any entry will do.
+    index[axis] = xp.clip(class_ids, min=0, max=rows.shape[axis] - 1)
     rows[tuple(index)] = value
     return rows
 

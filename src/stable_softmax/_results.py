@@ -4,6 +4,8 @@ import math
 from types import ModuleType
 from typing import Any
 
+from array_api_compat import array_namespace, is_dask_array
+
 from stable_softmax._arguments import Reduction
 from stable_softmax._backends import is_eager
 from stable_softmax._sums import accurate_sum
@@ -32,6 +34,9 @@ def rounded(xp: ModuleType, values: Any, dtype: Any) -> Any:
     """Convert to a dtype of at most the same precision, without NumPy's warning where the range is exceeded."""
     if values.dtype == dtype:
         return values
+    if is_dask_array(values):
+        chunks: Any = values
+        return chunks.map_blocks(lambda chunk: rounded(array_namespace(chunk), chunk, dtype), dtype=dtype)
     if not is_eager(values):
         return xp.astype(values, dtype)
     limits = xp.finfo(dtype)

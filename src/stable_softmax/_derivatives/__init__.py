@@ -21,6 +21,8 @@ class Differentiable:
     jvp: Callable[..., tuple[Any, Any]]
     #: (xp, cotangent or tuple of them, logits, *others) -> the gradient that they give with respect to the logits
     vjp: Callable[..., Any]
+    #: (xp, logits, *others) -> value and gradient at once, where `vjp` is the cotangent times the gradient
+    value_and_gradient: Callable[..., tuple[Any, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Call:
     def vjp(self, *arguments: Any) -> Any:
         """Return the gradient that cotangents give."""
         return self.function.vjp(*arguments, **dict(self.options))
+
+    def value_and_gradient(self, *arguments: Any) -> tuple[Any, Any]:
+        """Return value and gradient, of a function that has both at once."""
+        assert self.function.value_and_gradient is not None
+        return self.function.value_and_gradient(*arguments, **dict(self.options))
 
 
 def call(function: Differentiable, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:

@@ -20,6 +20,9 @@ def evaluate(call: Call, logits: Any, *others: Any) -> Any:
         if logits.requires_grad and torch.is_grad_enabled():
             return _ReverseMode.apply(call, logits, *others)
         return call.value(array_namespace(logits, *others), logits, *others)
+    differentiated = logits.requires_grad and torch.is_grad_enabled() and not is_transformed(logits)
+    if differentiated and call.function.value_and_gradient:
+        return _SavedGradient.apply(call, logits, *others)[0]
     return _BothModes.apply(call, logits, *others)
 
 
@@ -55,3 +58,31 @@ class _BothModes(_ReverseMode):
     def jvp(ctx: Any, _call: None, vector: Any, *_others: None) -> Any:
         arrays = ctx.saved_tensors
         return ctx.call.jvp(array_namespace(*arrays), vector, *arrays)[1]
+
+
+class _SavedGradient(_BothModes):
+    """Computes the gradient with the value, which shares most of its work, and keeps it for `backward`."""
+
+    @staticmethod
+    def forward(call: Call, *arrays: Any) -> Any:
+        return call.value_and_gradient(array_namespace(*arrays), *arrays)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.call, *arrays = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*arrays, output[1])
+        ctx.save_for_forward(*arrays)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Any, _: Any) -> Any:
+        *arrays, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative may follow
+            gradient = ctx.call.vjp(array_namespace(*arrays), cotangent, *arrays)
+        else:
+            gradient = cotangent * gradient
+        return None, gradient, *(None for _ in arrays[1:])
+
+    @staticmethod
+    def jvp(ctx: Any, call: None, vector: Any, *others: None) -> Any:
+        return _BothModes.jvp(ctx, call, vector, *others), None
