@@ -98,10 +98,19 @@ def test_dtype_that_is_not_real_floating(call, library, other):
         call(logits_of(library, 2, 3), dtype=other)
 
 
-@pytest.mark.parametrize("kind", ["bool", "float64", "complex128"])
-def test_class_ids_of_another_dtype(library, loss, kind):
-    with pytest.raises(TypeError, match=rf"^reference_answers must be class ids of an integer dtype, not .*{kind}"):
+@pytest.mark.parametrize("kind", ["bool", "complex128"])
+def test_reference_answers_of_another_dtype(library, loss, kind):
+    expected = rf"^reference_answers must be class ids of an integer dtype or probabilities of .*, not .*{kind}"
+    with pytest.raises(TypeError, match=expected):
         loss(logits_of(library, 2, 3), library.array(np.zeros(2, kind)))
+
+
+def test_probabilities_of_another_shape(library, loss):
+    expected = (
+        r"^reference_answers must have logits' shape \(2, 3\) when they are probabilities, .*float64, not \(2,\)$"
+    )
+    with pytest.raises(ValueError, match=expected):
+        loss(logits_of(library, 2, 3), library.array(np.zeros(2)))
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 1), (1, 2), (2, 3)])

@@ -3,6 +3,7 @@
 import math
 import operator
 from functools import cache
+from numbers import Real
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -52,10 +53,20 @@ def rows_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Rows:
     return Rows(_converted(xp, logits, _working_dtype(xp, floating, result)), axes, result)
 
 
+def holds_class_ids(xp: ModuleType, reference_answers: Any) -> bool:
+    """Return whether reference answers are class ids, and not probabilities."""
+    if xp.isdtype(reference_answers.dtype, "integral"):
+        return True
+    if xp.isdtype(reference_answers.dtype, "real floating"):
+        return False
+    raise TypeError(
+        "reference_answers must be class ids of an integer dtype or probabilities of a real floating dtype, "
+        f"not {reference_answers.dtype}"
+    )
+
+
 def class_ids_of(xp: ModuleType, reference_answers: Any, logits: Any, axis: int) -> Any:
-    """Check the dtype and shape of class ids, and give them an axis of length 1 at `axis`."""
-    if not xp.isdtype(reference_answers.dtype, "integral"):
-        raise TypeError(f"reference_answers must be class ids of an integer dtype, not {reference_answers.dtype}")
+    """Check the shape of class ids, and give them an axis of length 1 at `axis`."""
     expected = logits.shape[:axis] + logits.shape[axis + 1 :]
     if reference_answers.shape != expected:
         raise ValueError(
@@ -65,6 +76,40 @@ def class_ids_of(xp: ModuleType, reference_answers: Any, logits: Any, axis: int)
     # The small dtypes cannot hold every class count, and PyTorch indexes with int64 only. Ids that wrap around here
     # become negative: they were out of range before, and still are.
     return xp.expand_dims(_converted(xp, reference_answers, _default_dtype(xp, "integral")), axis=axis)
+
+
+def probabilities_of(xp: ModuleType, reference_answers: Any, logits: Any) -> Any:
+    """Check the shape of target probabilities, and convert them to the logits' dtype."""
+    if reference_answers.shape != logits.shape:
+        raise ValueError(
+            f"reference_answers must have logits' shape {tuple(logits.shape)} when they are probabilities, "
+            f"as of dtype {reference_answers.dtype}, not {tuple(reference_answers.shape)}"
+        )
+    return _converted(xp, reference_answers, logits.dtype)
+
+
+def where_of(xp: ModuleType, where: Any, logits: Any) -> Any:
+    """Check a mask of classes, and give it as many dimensions as the logits have."""
+    if not xp.isdtype(where.dtype, "bool"):
+        raise TypeError(f"where must be an array of booleans, not {where.dtype}")
+    missing = logits.ndim - where.ndim
+    lengths = zip(where.shape, logits.shape[missing:], strict=True) if missing >= 0 else [(0, 1)]
+    if any(given not in (1, length) for given, length in lengths):
+        raise ValueError(f"where must broadcast to logits' shape {tuple(logits.shape)}, not {tuple(where.shape)}")
+    return xp.reshape(where, (1,) * missing + tuple(where.shape))
+
+
+def class_weights_of(xp: ModuleType, class_weights: Any, logits: Any, axis: int) -> Any:
+    """Check the dtype and shape of class weights, and give them the logits' dtype and number of dimensions."""
+    if not xp.isdtype(class_weights.dtype, ("real floating", "integral")):
+        raise TypeError(f"class_weights must have a real floating-point or integer dtype, not {class_weights.dtype}")
+    classes = logits.shape[axis]
+    if class_weights.shape != (classes,):
+        raise ValueError(
+            f"class_weights must have shape ({classes},), one for each class, not {tuple(class_weights.shape)}"
+        )
+    shape = tuple(classes if i == axis else 1 for i in range(logits.ndim))
+    return xp.reshape(_converted(xp, class_weights, logits.dtype), shape)
 
 
 def vector_of(xp: ModuleType, vector: Any, logits: Any) -> Any:
@@ -85,7 +130,36 @@ def check_single_axis(axis: object) -> None:
 def check_reduction(reduction: str) -> None:
     """Refuse anything but the three reductions."""
     if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
+        meant = "; did you mean 'mean'?" if reduction in ("avg", "average", "batchmean") else ""
+        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}{meant}")
+
+
+def number_of(name: str, value: Any, largest: float) -> float:
+    """Check an option that is a number from 0 to `largest`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, not {value!r}")
+    number: Any = value  # the type of real numbers promises no order
+    if not 0 <= number <= largest:
+        accepted = "lie in [0, 1]" if largest == 1 else "be finite and not negative"
+        raise ValueError(f"{name} must {accepted}, but is {value}")
+    return float(number)
+
+
+def ignored_id_of(xp: ModuleType, ignore_index: object, reference_answers: Any) -> int | None:
+    """Check the class id to ignore, and return the integer that it is once the ids have the default dtype, if any."""
+    try:
+        ignored = operator.index(ignore_index)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer, not {ignore_index!r}") from None
+    if not holds_class_ids(xp, reference_answers):
+        raise ValueError(
+            f"ignore_index needs class ids, but reference_answers are probabilities of dtype {reference_answers.dtype}"
+        )
+    limits = xp.iinfo(reference_answers.dtype)
+    if not limits.min <= ignored <= limits.max:
+        return None
+    modulus = 1 << xp.iinfo(_default_dtype(xp, "integral")).bits
+    return (ignored + modulus // 2) % modulus - modulus // 2
 
 
 def _normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:

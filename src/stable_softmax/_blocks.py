@@ -15,8 +15,11 @@ def run(
     *others: Any,
     axes: tuple[int, ...],
     keep_classes: bool | tuple[bool, ...],
+    **options: Any,
 ) -> Any:
-    """Return `kernel(xp, logits, *others)`, which keeps the class axes `axes`, or reduces them to length 1.
+    """Return `kernel(xp, logits, *others, axes=axes, **options)`, which keeps the class axes or reduces them.
+
+    All arrays have as many dimensions, and are of the logits' length along each, or of length 1.
 
     If `keep_classes` is a tuple, the kernel returns as many arrays.
 
@@ -24,10 +27,10 @@ def run(
     kernel runs on the chunks in the namespace of the library that holds them.
     """
     if not is_dask_array(logits):
-        return kernel(xp, logits, *others)
+        return kernel(xp, logits, *others, axes=axes, **options)
 
     def on_chunk(*chunk: Any) -> Any:
-        return kernel(array_namespace(*chunk), *chunk)
+        return kernel(array_namespace(*chunk), *chunk, axes=axes, **options)
 
     def declared(keep: bool) -> dict[str, Any]:
         chunks = tuple((1,) if i in axes and not keep else sizes for i, sizes in enumerate(rows.chunks))

@@ -1,28 +1,27 @@
-"""The cross-entropy of the softmax against class ids, its gradient, both at once, and its Hessian times a vector."""
+"""The cross-entropy of the softmax, its gradient, both at once, and its Hessian times a vector."""
 
-from functools import partial
-from types import ModuleType
 from typing import Any, TypeVar
 
-from stable_softmax import _blocks, _cores
-from stable_softmax._arguments import (
-    Reduction,
-    Rows,
-    check_reduction,
-    check_single_axis,
-    class_ids_of,
-    namespace_of,
-    rows_of,
-    vector_of,
-)
-from stable_softmax._labels import check_class_ids
-from stable_softmax._results import gradient_divisor, reduced, rounded
+from stable_softmax import _blocks, _objective
+from stable_softmax._arguments import Reduction, namespace_of, vector_of
+from stable_softmax._examples import Examples, examples_of
+from stable_softmax._results import reduced, rounded
 
 Array = TypeVar("Array")
 
 
 def softmax_crossentropy_with_logits(
-    logits: Array, reference_answers: Array, axis: int = -1, *, reduction: Reduction = "none", dtype: Any = None
+    logits: Array,
+    reference_answers: Array,
+    axis: int = -1,
+    *,
+    where: Array | None = None,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    z_loss: float = 0.0,
+    reduction: Reduction = "none",
+    dtype: Any = None,
 ) -> Array:
     """Return the negative log-probability of the right class, by default for each example.
 
@@ -30,10 +29,21 @@ def softmax_crossentropy_with_logits(
     ----------
     logits : array (..., C, ...)
         Unnormalized log-probabilities, in nats, of any real floating or integer dtype.
-    reference_answers : integer array of the shape of `logits` without `axis`
-        The right class of each example, in [0, C).
+    reference_answers : integer array of the shape of `logits` without `axis`, or real array of the shape of `logits`
+        The right class of each example, in [0, C); or target probabilities `t`, whose sum need not be 1: the loss is
+        linear in them.
     axis : int
         The axis that holds the classes.
+    where : boolean array that broadcasts to `logits`, optional
+        The classes to leave. The others have probability 0, whatever their logits hold.
+    class_weights : array (C,), optional
+        Finite and not negative: `w` below. The mean over class ids is over the weights of the right classes.
+    label_smoothing : float
+        In [0, 1]: the share of the target that is spread evenly over the classes.
+    ignore_index : int, optional
+        The class id of examples that do not count: loss 0 and gradient 0, whatever their logits hold.
+    z_loss : float
+        What multiplies the square of the logsumexp, which is added to the loss of each example.
     reduction : {"none", "mean", "sum"}
         Over the examples. The mean over none is 0.
     dtype : dtype, optional
@@ -41,7 +51,7 @@ def softmax_crossentropy_with_logits(
 
     Returns
     -------
-    array of the shape of `reference_answers`, or of shape ()
+    array with one entry for each example, or of shape ()
         In nats. NaN for a row that holds NaN or +inf, or nothing but -inf; inf for a logit of -inf at the right class.
 
     Raises
@@ -53,7 +63,9 @@ def softmax_crossentropy_with_logits(
     Notes
     -----
     With ``d = z - max(z)``, ``log1p(sum of exp(d) over the other classes + expm1(d_y)) - d_y``. Neither term is
-    negative, so a confident prediction keeps its loss: it is tiny, but not 0.
+    negative, so a confident prediction keeps its loss: it is tiny, but not 0. The options make it
+    ``sum of q * -log_softmax(z)``, where 0 times infinity is 0, with ``q = w_y * (1 - smoothing) * onehot(y) +
+    w * smoothing / C``, or ``w * ((1 - smoothing) * t + smoothing / C)``, as in PyTorch's ``cross_entropy``.
 
     Examples
     --------
@@ -61,21 +73,40 @@ def softmax_crossentropy_with_logits(
     >>> softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0], [0.0, 0.0]]), np.asarray([0, 1]))
     array([1.92874985e-22, 6.93147181e-01])
     """
-    xp = namespace_of(logits=logits, reference_answers=reference_answers)
-    rows, class_ids = _examples_of(xp, logits, reference_answers, axis, reduction, dtype)
-    kernel = partial(_cores.crossentropy, axis=rows.axes[0])
-    losses = _blocks.run(kernel, xp, rows.logits, class_ids, axes=rows.axes, keep_classes=False)
-    return rounded(xp, reduced(xp, losses, rows.axes[0], reduction), rows.dtype)
+    examples = examples_of(
+        logits,
+        reference_answers,
+        axis,
+        where,
+        class_weights,
+        label_smoothing,
+        ignore_index,
+        z_loss,
+        reduction,
+        dtype,
+    )
+    losses = _run(_objective.losses, examples, keep_classes=False)
+    return _reduced(examples, losses, reduction)
 
 
 def grad_softmax_crossentropy_with_logits(
-    logits: Array, reference_answers: Array, axis: int = -1, *, reduction: Reduction = "mean", dtype: Any = None
+    logits: Array,
+    reference_answers: Array,
+    axis: int = -1,
+    *,
+    where: Array | None = None,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    z_loss: float = 0.0,
+    reduction: Reduction = "mean",
+    dtype: Any = None,
 ) -> Array:
     """Return the gradient of the cross-entropy with respect to `logits`, by default that of the batch mean.
 
     Parameters
     ----------
-    logits, reference_answers, axis, dtype
+    logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
         Of the loss. With "none", each row is the gradient of its own example's loss.
@@ -101,22 +132,40 @@ def grad_softmax_crossentropy_with_logits(
     >>> grad_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]))
     array([[-1.92874985e-22,  1.92874985e-22]])
     """
-    xp = namespace_of(logits=logits, reference_answers=reference_answers)
-    rows, class_ids = _examples_of(xp, logits, reference_answers, axis, reduction, dtype)
-    divisor = gradient_divisor(logits, rows.axes[0], reduction)
-    kernel = partial(_cores.crossentropy_gradient, axis=rows.axes[0], divisor=divisor)
-    gradient = _blocks.run(kernel, xp, rows.logits, class_ids, axes=rows.axes, keep_classes=True)
-    return rounded(xp, gradient, rows.dtype)
+    examples = examples_of(
+        logits,
+        reference_answers,
+        axis,
+        where,
+        class_weights,
+        label_smoothing,
+        ignore_index,
+        z_loss,
+        reduction,
+        dtype,
+    )
+    gradient = _run(_objective.gradient, examples, keep_classes=True)
+    return rounded(examples.xp, gradient, examples.rows.dtype)
 
 
 def value_and_grad_softmax_crossentropy_with_logits(
-    logits: Array, reference_answers: Array, axis: int = -1, *, reduction: Reduction = "mean", dtype: Any = None
+    logits: Array,
+    reference_answers: Array,
+    axis: int = -1,
+    *,
+    where: Array | None = None,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    z_loss: float = 0.0,
+    reduction: Reduction = "mean",
+    dtype: Any = None,
 ) -> tuple[Array, Array]:
     """Return the cross-entropy and its gradient from one evaluation of the exponentials.
 
     Parameters
     ----------
-    logits, reference_answers, axis, dtype
+    logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
         Of the loss, and of the loss that the gradient is of.
@@ -145,12 +194,20 @@ def value_and_grad_softmax_crossentropy_with_logits(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    xp = namespace_of(logits=logits, reference_answers=reference_answers)
-    rows, class_ids = _examples_of(xp, logits, reference_answers, axis, reduction, dtype)
-    divisor = gradient_divisor(logits, rows.axes[0], reduction)
-    kernel = partial(_cores.crossentropy_and_gradient, axis=rows.axes[0], divisor=divisor)
-    losses, gradient = _blocks.run(kernel, xp, rows.logits, class_ids, axes=rows.axes, keep_classes=(False, True))
-    return rounded(xp, reduced(xp, losses, rows.axes[0], reduction), rows.dtype), rounded(xp, gradient, rows.dtype)
+    examples = examples_of(
+        logits,
+        reference_answers,
+        axis,
+        where,
+        class_weights,
+        label_smoothing,
+        ignore_index,
+        z_loss,
+        reduction,
+        dtype,
+    )
+    losses, gradient = _run(_objective.losses_and_gradient, examples, keep_classes=(False, True))
+    return _reduced(examples, losses, reduction), rounded(examples.xp, gradient, examples.rows.dtype)
 
 
 def hvp_softmax_crossentropy_with_logits(
@@ -159,6 +216,11 @@ def hvp_softmax_crossentropy_with_logits(
     vector: Array,
     axis: int = -1,
     *,
+    where: Array | None = None,
+    class_weights: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    z_loss: float = 0.0,
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> Array:
@@ -166,7 +228,7 @@ def hvp_softmax_crossentropy_with_logits(
 
     Parameters
     ----------
-    logits, reference_answers, axis, dtype
+    logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     vector : array of the shape of `logits`
         What to multiply the Hessian with, of any real floating or integer dtype.
@@ -194,25 +256,38 @@ def hvp_softmax_crossentropy_with_logits(
     >>> hvp_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]), np.asarray([[0.0, 1.0]]))
     array([[-1.92874985e-22,  1.92874985e-22]])
     """
-    xp = namespace_of(logits=logits, reference_answers=reference_answers, vector=vector)
-    rows, class_ids = _examples_of(xp, logits, reference_answers, axis, reduction, dtype)
-    options = {"axis": rows.axes[0], "divisor": gradient_divisor(logits, rows.axes[0], reduction)}
+    examples = examples_of(
+        logits,
+        reference_answers,
+        axis,
+        where,
+        class_weights,
+        label_smoothing,
+        ignore_index,
+        z_loss,
+        reduction,
+        dtype,
+    )
+    namespace_of(logits=logits, vector=vector)
+    vector = vector_of(examples.xp, vector, examples.rows.logits)
+    product = _run(_objective.hessian_product, examples, vector, keep_classes=True)
+    return rounded(examples.xp, product, examples.rows.dtype)
 
-    def kernel(xp: ModuleType, logits: Any, class_ids: Any, vector: Any) -> Any:
-        return _cores.hessian_product(xp, vector, logits, class_ids, **options)
 
-    vector = vector_of(xp, vector, rows.logits)
-    product = _blocks.run(kernel, xp, rows.logits, class_ids, vector, axes=rows.axes, keep_classes=True)
-    return rounded(xp, product, rows.dtype)
+def _run(kernel: Any, examples: Examples, *others: Any, keep_classes: bool | tuple[bool, ...]) -> Any:
+    rows = examples.rows
+    return _blocks.run(
+        kernel,
+        examples.xp,
+        rows.logits,
+        *others,
+        *examples.arrays,
+        axes=rows.axes,
+        keep_classes=keep_classes,
+        options=examples.options,
+    )
 
 
-def _examples_of(
-    xp: ModuleType, logits: Any, reference_answers: Any, axis: int, reduction: Reduction, dtype: Any
-) -> tuple[Rows, Any]:
-    """Check all arguments of a loss before any work is done."""
-    check_reduction(reduction)
-    check_single_axis(axis)
-    rows = rows_of(xp, logits, axis, dtype)
-    class_ids = class_ids_of(xp, reference_answers, logits, rows.axes[0])
-    check_class_ids(xp, class_ids, reference_answers, logits.shape[rows.axes[0]])
-    return rows, class_ids
+def _reduced(examples: Examples, losses: Any, reduction: Reduction) -> Any:
+    rows = examples.rows
+    return rounded(examples.xp, reduced(examples.xp, losses, rows.axes[0], reduction, examples.divisor), rows.dtype)

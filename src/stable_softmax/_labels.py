@@ -11,26 +11,56 @@ from array_api_compat import device
 from stable_softmax._backends import is_eager, is_split, is_writable
 
 
-def check_class_ids(xp: ModuleType, class_ids: Any, reference_answers: Any, classes: int) -> None:
-    """Raise for the first class id outside [0, classes), where values can be read for free."""
+def check_class_ids(
+    xp: ModuleType,
+    class_ids: Any,
+    reference_answers: Any,
+    shape: tuple[int, ...],
+    axis: int,
+    where: Any = None,
+    ignored_id: int | None = None,
+) -> None:
+    """Raise for the first bad class id where values can be read for free; `shape` is that of the logits.
+
+    An id must be in range, and point to a class that `where` leaves, unless it is the one to ignore.
+    """
     if not is_eager(class_ids):
         return
-    outside = ~in_range(class_ids, classes)
-    if xp.any(outside):
-        first = int(xp.argmax(xp.astype(xp.reshape(outside, (-1,)), xp.int32)))
-        position = _position(first, reference_answers.shape)
-        scalar = reference_answers[position]
-        value = getattr(scalar, "item", scalar.__int__)()  # PyTorch's int() overflows beyond int64, its item() does not
+    good = in_range(class_ids, shape[axis])
+    if where is not None:
+        good = is_marked(xp, where, class_ids, shape, axis)
+    if ignored_id is not None:
+        good = good | (class_ids == ignored_id)
+    if not xp.all(good):
+        position, value = first_bad(xp, good, reference_answers)
+        left = "" if where is None else " that where leaves"
         raise ValueError(
-            f"reference_answers must be class ids in [0, {classes}), but is {value} at position {position}"
+            f"reference_answers must be class ids in [0, {shape[axis]}){left}, but is {value} at position {position}"
         )
+
+
+def first_bad(xp: ModuleType, good: Any, values: Any) -> tuple[tuple[int, ...], Any]:
+    """Return position and value of the first entry that is not good."""
+    position = _position(int(xp.argmin(xp.astype(xp.reshape(good, (-1,)), xp.int32))), values.shape)
+    scalar = values[position]
+    convert = float if xp.isdtype(values.dtype, "real floating") else int
+    # PyTorch's int() overflows beyond int64, its item() does not; the standard has none.
+    return position, scalar.item() if hasattr(scalar, "item") else convert(scalar)
+
+
+def is_marked(xp: ModuleType, where: Any, class_ids: Any, shape: tuple[int, ...], axis: int) -> Any:
+    """Return whether each row's class id is in range, and its entry in the mask is true."""
+    if not is_eager(class_ids):
+        return xp.any(where & (_along(xp, shape, axis, class_ids) == class_ids), axis=axis, keepdims=True)
+    valid = in_range(class_ids, shape[axis])
+    return valid & xp.take_along_axis(xp.broadcast_to(where, shape), xp.where(valid, class_ids, 0), axis=axis)
 
 
 def entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
     """Pick each row's entry at its class id, NaN where the id is out of range."""
     valid = in_range(class_ids, rows.shape[axis])
     if is_split(rows, axis):
-        picked = xp.sum(xp.where(_is_entry(xp, rows, class_ids, axis), rows, 0), axis=axis, keepdims=True)
+        picked = xp.sum(xp.where(is_entry(xp, rows, class_ids, axis), rows, 0), axis=axis, keepdims=True)
     else:
         picked = xp.take_along_axis(rows, xp.where(valid, class_ids, 0), axis=axis)
     return xp.where(valid, picked, xp.nan)
@@ -39,22 +69,23 @@ def entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
 def with_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int, value: Any) -> Any:
     """Return `rows` with `value` in each row's entry at its class id. May overwrite `rows`."""
     if not (is_writable(rows) and is_writable(class_ids)):
-        return xp.where(_is_entry(xp, rows, class_ids, axis), value, rows)
-    index = [_along(xp, rows, i, class_ids) for i in range(rows.ndim)]
+        return xp.where(is_entry(xp, rows, class_ids, axis), value, rows)
+    index = [_along(xp, rows.shape, i, class_ids) for i in range(rows.ndim)]
     # An id out of range, which a Dask chunk may hold, makes the row NaN elsewhere: any entry will do.
     index[axis] = xp.clip(class_ids, min=0, max=rows.shape[axis] - 1)
     rows[tuple(index)] = value
     return rows
 
 
-def _is_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
-    return _along(xp, rows, axis, class_ids) == class_ids
+def is_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
+    """Return where a class is that of the class id."""
+    return _along(xp, rows.shape, axis, class_ids) == class_ids
 
 
-def _along(xp: ModuleType, rows: Any, axis: int, class_ids: Any) -> Any:
-    """Return the indices along one axis, in the shape that broadcasts against `rows`, and with the ids' dtype."""
-    indices = xp.arange(rows.shape[axis], dtype=class_ids.dtype, device=device(class_ids))
-    return xp.reshape(indices, (1,) * axis + (-1,) + (1,) * (rows.ndim - axis - 1))
+def _along(xp: ModuleType, shape: tuple[int, ...], axis: int, class_ids: Any) -> Any:
+    """Return the indices along one axis, in the shape that broadcasts against `shape`, and with the ids' dtype."""
+    indices = xp.arange(shape[axis], dtype=class_ids.dtype, device=device(class_ids))
+    return xp.reshape(indices, (1,) * axis + (-1,) + (1,) * (len(shape) - axis - 1))
 
 
 def in_range(class_ids: Any, classes: int) -> Any:

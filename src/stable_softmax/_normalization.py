@@ -1,16 +1,18 @@
 """Softmax and its logarithm."""
 
+import math
 from functools import partial
+from types import ModuleType
 from typing import Any, TypeVar
 
 from stable_softmax import _blocks, _cores
-from stable_softmax._arguments import Axis, namespace_of, rows_of
+from stable_softmax._arguments import Axis, Rows, namespace_of, rows_of, where_of
 from stable_softmax._results import rounded
 
 Array = TypeVar("Array")
 
 
-def softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
+def softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, dtype: Any = None) -> Array:
     """Return the probabilities that `logits` stand for.
 
     Parameters
@@ -19,6 +21,8 @@ def softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
         Unnormalized log-probabilities, in nats, of any real floating or integer dtype.
     axis : int, tuple of int, or None
         The axes that hold the classes. None means all.
+    where : boolean array that broadcasts to `logits`, optional
+        The classes to leave. The others have probability 0, whatever their logits hold.
     dtype : dtype, optional
         Of the result. The work is done in at least this precision, and in at least float32.
 
@@ -26,7 +30,7 @@ def softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
     -------
     array of the shape of `logits`
         Each entry within a few rounding errors of its exact value. NaN for a row that holds NaN or +inf, or nothing
-        but -inf.
+        but -inf; 0 where `where` leaves nothing of a row.
 
     Raises
     ------
@@ -44,21 +48,22 @@ def softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
     >>> softmax(np.asarray([1000.0, 1000.0, -np.inf]))
     array([0.5, 0.5, 0. ])
     """
-    return _normalized(_cores.softmax, logits, axis, dtype)
+    return _normalized(_cores.softmax, logits, axis, where, dtype, excluded=0.0)
 
 
-def log_softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
+def log_softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, dtype: Any = None) -> Array:
     """Return the logarithms of the probabilities that `logits` stand for.
 
     Parameters
     ----------
-    logits, axis, dtype
+    logits, axis, where, dtype
         As for `softmax`.
 
     Returns
     -------
     array of the shape of `logits`
-        In nats; -inf for a logit of -inf. NaN for a row that holds NaN or +inf, or nothing but -inf.
+        In nats; -inf for a logit of -inf, and for what `where` excludes. NaN for a row that holds NaN or +inf, or
+        nothing but -inf.
 
     Raises
     ------
@@ -76,15 +81,17 @@ def log_softmax(logits: Array, axis: Axis = -1, *, dtype: Any = None) -> Array:
     >>> log_softmax(np.asarray([50.0, 0.0]))
     array([-1.92874985e-22, -5.00000000e+01])
     """
-    return _normalized(_cores.log_softmax, logits, axis, dtype)
+    return _normalized(_cores.log_softmax, logits, axis, where, dtype, excluded=-math.inf)
 
 
-def logsumexp(logits: Array, axis: Axis = -1, *, keepdims: bool = False, dtype: Any = None) -> Array:
+def logsumexp(
+    logits: Array, axis: Axis = -1, *, where: Array | None = None, keepdims: bool = False, dtype: Any = None
+) -> Array:
     """Return the logarithm of the sum of the exponentials of `logits`.
 
     Parameters
     ----------
-    logits, axis, dtype
+    logits, axis, where, dtype
         As for `softmax`.
     keepdims : bool
         Whether to keep the reduced axes, with length 1.
@@ -109,14 +116,30 @@ def logsumexp(logits: Array, axis: Axis = -1, *, keepdims: bool = False, dtype: 
     >>> float(logsumexp(np.asarray([1000.0, 1000.0])))
     1000.6931471805599
     """
-    xp = namespace_of(logits=logits)
+    xp = namespace_of(logits=logits) if where is None else namespace_of(logits=logits, where=where)
     rows = rows_of(xp, logits, axis, dtype)
-    totals = _blocks.run(partial(_cores.logsumexp, axes=rows.axes), xp, rows.logits, axes=rows.axes, keep_classes=False)
+    totals = _run(_cores.logsumexp, xp, rows, where, keep_classes=False)
     return rounded(xp, totals if keepdims else xp.squeeze(totals, axis=rows.axes), rows.dtype)
 
 
-def _normalized(kernel: Any, logits: Any, axis: Axis, dtype: Any) -> Any:
-    xp = namespace_of(logits=logits)
+def _normalized(function: Any, logits: Any, axis: Axis, where: Any, dtype: Any, excluded: float) -> Any:
+    xp = namespace_of(logits=logits) if where is None else namespace_of(logits=logits, where=where)
     rows = rows_of(xp, logits, axis, dtype)
-    values = _blocks.run(partial(kernel, axes=rows.axes), xp, rows.logits, axes=rows.axes, keep_classes=True)
-    return rounded(xp, values, rows.dtype)
+    return rounded(xp, _run(function, xp, rows, where, keep_classes=True, excluded=excluded), rows.dtype)
+
+
+def _run(
+    function: Any, xp: ModuleType, rows: Rows, where: Any, keep_classes: bool, excluded: float | None = None
+) -> Any:
+    run = partial(_blocks.run, axes=rows.axes, keep_classes=keep_classes)
+    if where is None:
+        return run(function, xp, rows.logits)
+    return run(_masked, xp, rows.logits, where_of(xp, where, rows.logits), function=function, excluded=excluded)
+
+
+def _masked(
+    xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...], function: Any, excluded: float | None
+) -> Any:
+    """Return the function of the logits that the mask leaves, and `excluded`, unless None, for the others."""
+    values = function(xp, xp.where(where, logits, -xp.inf), axes=axes)
+    return values if excluded is None else xp.where(where, values, excluded)

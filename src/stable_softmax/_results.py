@@ -11,18 +11,13 @@ from stable_softmax._backends import is_eager
 from stable_softmax._sums import accurate_sum
 
 
-def reduced(xp: ModuleType, losses: Any, axis: int, reduction: Reduction) -> Any:
-    """Drop the class axis, of length 1, from the losses, and sum or average them."""
+def reduced(xp: ModuleType, losses: Any, axis: int, reduction: Reduction, divisor: Any) -> Any:
+    """Drop the class axis, of length 1, from the losses, or sum all, over the divisor of the mean."""
     if reduction == "none":
         return xp.squeeze(losses, axis=axis)
     if reduction == "mean":
-        losses = losses / batch_size(losses, axis)
+        losses = losses / divisor
     return xp.reshape(accurate_sum(xp, losses, tuple(range(losses.ndim))), ())
-
-
-def gradient_divisor(logits: Any, axis: int, reduction: Reduction) -> int:
-    """Return what `reduction` divides each example's gradient by."""
-    return batch_size(logits, axis) if reduction == "mean" else 1
 
 
 def batch_size(array: Any, axis: int) -> int:
