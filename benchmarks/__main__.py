@@ -1,84 +1,74 @@
 """`python -m benchmarks`: time this library and its peers in one process, in turn."""
 
-import importlib
 import json
-import os
-import platform
-from importlib.metadata import version
-from itertools import groupby
-from operator import itemgetter
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
-from benchmarks.timing import compared
+from benchmarks import comparisons, growth, instructions, memory, workers
+from benchmarks.comparisons import TableName
+from benchmarks.machine import machine, one_thread
+from benchmarks.progress import STATUS
+from benchmarks.tables import Section, layout
 
-TABLES = ("jax", "torch")
+# Where the output is no terminal: more than the widest table takes.
+WIDTH = 140
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(TABLES)}; repeatable.")] = None,
+    only: Annotated[list[TableName] | None, typer.Option(help="These comparisons alone; repeatable.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer shapes and rounds.")] = False,
-    json_: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the time by classes, ours and the peers'.")
+    ] = None,
+    grow: Annotated[bool, typer.Option("--growth", help="Time by elements and by classes.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="With --growth: up to 10^9 elements.")] = False,
+    peak: Annotated[bool, typer.Option("--memory", help="Peak memory beyond the result.")] = False,
+    scale: Annotated[bool, typer.Option("--workers", help="Two workers against one.")] = False,
+    count: Annotated[bool, typer.Option("--instructions", help="Instructions, by Valgrind.")] = False,
 ) -> None:
-    """Print a table for each library: the ratio of the median times, ours to the peer's, with its quartiles."""
-    works = [
-        work for name in only or TABLES for work in importlib.import_module(f"benchmarks.{name}_work").works(quick)
-    ]
-    console = Console()
-    rows = []
-    for work in track(works, console=Console(stderr=True), transient=True):
-        result = compared(work.ours, work.peer, seconds=0.3 if quick else 1.5)
-        kept = {name: value for name, value in work._asdict().items() if name not in ("ours", "peer")}
-        rows.append(kept | result._asdict())
-    console.print(_machine(), end="\n\n", highlight=False)
-    for name, group in groupby(rows, key=itemgetter("table")):
-        console.print(_table(name, list(group)))
+    """Print the ratios of the median times, ours to the peers', with quartiles; or what the options ask for instead."""
+    asked: list[Iterator[Section]] = []
+    if only or not (grow or peak or scale or count or picture):
+        asked.append(comparisons.sections(only or TableName, quick))
+    if grow:
+        asked.append(growth.sections(quick, large))
+    if peak:
+        asked.append(memory.sections(quick))
+    if scale:
+        asked.append(workers.sections(quick))
+    if count:
+        asked.append(instructions.sections(quick))
+    if picture:
+        # Here, so that nothing else needs matplotlib.
+        from benchmarks import plot
+
+        asked.append(plot.sections(picture, quick))
+    with one_thread():
+        figures = _print(asked)
     if json_:
-        json_.write_text(json.dumps({"machine": _machine(), "rows": rows}, indent=2) + "\n")
+        json_.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _machine() -> str:
-    packages = ("numpy", "array-api-compat", "jax", "optax", "torch", "scipy", "scikit-learn")
-    versions = ", ".join(f"{package} {version(package)}" for package in packages)
-    threads = f"{os.cpu_count()} cores; one thread except under JAX, which takes all cores for both sides"
-    return f"{_processor()}, {threads}; Python {platform.python_version()}, {versions}"
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _table(name: str, rows: list[dict]) -> Table:
-    layout = Table(title=name, title_justify="left")
-    for heading in ("operation", "shape", "dtype", "peer"):
-        layout.add_column(heading)
-    for heading in ("ns/element", "peer's", "ratio", "quartiles", "to reach"):
-        layout.add_column(heading, justify="right")
-    for row in rows:
-        elements = 1
-        for length in row["shape"]:
-            elements *= length
-        style = "green" if row["ratio"] <= row["target"] else "red"
-        layout.add_row(
-            row["operation"],
-            "x".join(map(str, row["shape"])),
-            row["dtype"],
-            row["peer_name"],
-            f"{row['ours'] / elements * 1e9:.2f}",
-            f"{row['peer'] / elements * 1e9:.2f}",
-            f"[{style}]{row['ratio']:.2f}[/]",
-            f"{row['low']:.2f}-{row['high']:.2f}",
-            f"{row['target']:.2f}",
-        )
-    return layout
+def _print(asked: Iterable[Iterator[Section]]) -> dict[str, Any]:
+    """Print the machine and each table as soon as it is measured, and return all of it."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    about = machine()
+    for name, fact in about.items():
+        console.print(f"{name}: {fact}", highlight=False)
+    tables = {}
+    with STATUS:
+        for sections in asked:
+            for section in sections:
+                console.print()
+                console.print(layout(section))
+                tables[section.title] = section.rows
+    return {"machine": about, "tables": tables}
 
 
 if __name__ == "__main__":

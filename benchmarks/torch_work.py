@@ -12,7 +12,6 @@ SHAPES = ((65536, 10), (16384, 100), (4096, 1000), (512, 50257))
 
 def works(quick: bool) -> Iterator[Work]:
     """Yield all comparisons."""
-    torch.set_num_threads(1)
     for shape in SHAPES[::2] if quick else SHAPES:
         for dtype in (torch.float32, torch.bfloat16):
             yield _work(shape, dtype)
