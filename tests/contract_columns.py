@@ -59,6 +59,9 @@ class Row(NamedTuple):
 
 
 def row(name, logits, answers, loss, gradient, error=None, **options):
+    """Return a row, whose excluded classes have gradient 0 even where the loss is NaN."""
+    if gradient is not None and "where" in options:
+        gradient = np.where(options["where"], np.asarray(gradient, object), 0).tolist()
     return Row(name, logits, answers, loss, gradient, error, {"reduction": "none", **options})
 
 

@@ -138,11 +138,14 @@ def number_of(name: str, value: Any, largest: float) -> float:
     """Check an option that is a number from 0 to `largest`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a real number, not {value!r}")
-    number: Any = value  # the type of real numbers promises no order
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf
     if not 0 <= number <= largest:
         accepted = "lie in [0, 1]" if largest == 1 else "be finite and not negative"
         raise ValueError(f"{name} must {accepted}, but is {value}")
-    return float(number)
+    return number
 
 
 def ignored_id_of(xp: ModuleType, ignore_index: object, reference_answers: Any) -> int | None:

@@ -26,7 +26,8 @@ def gradient(xp: ModuleType, logits: Any, *arrays: Any, axes: tuple[int, ...], o
     """Return the gradient of the losses over the divisor."""
     logits, targets = targets_of(xp, logits, arrays, axes[0], options)
     if targets.is_plain:
-        return _cores.crossentropy_gradient(xp, logits, targets.class_ids, axes[0], targets.divisor)
+        rows = _cores.crossentropy_gradient(xp, logits, targets.class_ids, axes[0], targets.divisor)
+        return _of_left(xp, rows, targets)
     plain = _cores.crossentropy_gradient(xp, logits, targets.class_ids, axes[0])
     return _gradient(xp, plain, logits, targets, axes)
 
@@ -37,7 +38,8 @@ def losses_and_gradient(
     """Return both."""
     logits, targets = targets_of(xp, logits, arrays, axes[0], options)
     if targets.is_plain:
-        return _cores.crossentropy_and_gradient(xp, logits, targets.class_ids, axes[0], targets.divisor)
+        plain, rows = _cores.crossentropy_and_gradient(xp, logits, targets.class_ids, axes[0], targets.divisor)
+        return plain, _of_left(xp, rows, targets)
     plain, rows = _cores.crossentropy_and_gradient(xp, logits, targets.class_ids, axes[0])
     return _loss(xp, plain, logits, targets, axes), _gradient(xp, rows, logits, targets, axes)
 
@@ -48,15 +50,16 @@ def hessian_product(
     """Return the Hessian of each loss, over the divisor, times its vector."""
     logits, targets = targets_of(xp, logits, arrays, axes[0], options)
     if targets.is_plain:
-        return _cores.hessian_product(xp, vector, logits, targets.class_ids, axes[0], targets.divisor)
+        product = _cores.hessian_product(xp, vector, logits, targets.class_ids, axes[0], targets.divisor)
+        return _of_left(xp, product, targets)
     product = _cores.hessian_product(xp, vector, logits, targets.class_ids, axes[0])
     pull = (1 if targets.scale is None else targets.scale) + _pull(xp, logits, targets, axes)
     product = product * pull
     if targets.z_loss:
         probabilities = _cores.softmax(xp, logits, axes)
         slope = accurate_sum(xp, probabilities * vector, axes)
-        product = product + 2 * targets.z_loss * slope * probabilities
-    return _of_counted(xp, product / targets.divisor, targets)
+        product = product + _times(xp, 2 * targets.z_loss, slope) * probabilities
+    return _of_left(xp, product / targets.divisor, targets)
 
 
 def _loss(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
@@ -65,7 +68,7 @@ def _loss(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple
         terms = _weighted(xp, targets.others, -_cores.log_softmax(xp, logits, axes))
         loss = loss + accurate_sum(xp, terms, axes)
     if targets.z_loss:
-        loss = loss + _square(xp, math.sqrt(targets.z_loss) * _cores.logsumexp(xp, logits, axes))
+        loss = loss + _square(xp, _times(xp, math.sqrt(targets.z_loss), _cores.logsumexp(xp, logits, axes)))
     return _of_counted(xp, loss, targets)
 
 
@@ -75,16 +78,14 @@ def _gradient(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: t
         rows = rows + _pull(xp, logits, targets, axes) * _cores.softmax(xp, logits, axes)
     if targets.others is not None:
         rows = rows - targets.others
-    return _of_counted(xp, rows / targets.divisor, targets)
+    return _of_left(xp, rows / targets.divisor, targets)
 
 
 def _pull(xp: ModuleType, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
     """Return what multiplies the probabilities in the gradient, without the part of `scale`."""
     pull = 0 if targets.others is None else accurate_sum(xp, targets.others, axes)
     if targets.z_loss:
-        # Nothing less than 2 k L that overflows is cut off.
-        limit = float(xp.finfo(logits.dtype).max) / max(1, 4 * targets.z_loss)
-        pull = pull + 2 * targets.z_loss * xp.clip(_cores.logsumexp(xp, logits, axes), min=-limit, max=limit)
+        pull = pull + _times(xp, 2 * targets.z_loss, _cores.logsumexp(xp, logits, axes))
     return pull
 
 
@@ -93,10 +94,25 @@ def _weighted(xp: ModuleType, weights: Any, values: Any) -> Any:
     return weights * xp.where((weights == 0) & xp.isinf(values), 0, values)
 
 
+def _times(xp: ModuleType, number: float, values: Any) -> Any:
+    """Return the products, at most the largest number: infinity times a probability of 0 would be NaN."""
+    largest = float(xp.finfo(values.dtype).max)
+    factor = min(number, largest)
+    limit = largest / max(1, factor) * (1 - float(xp.finfo(values.dtype).eps))
+    return factor * xp.clip(values, min=-limit, max=limit)
+
+
 def _square(xp: ModuleType, values: Any) -> Any:
     """Return the squares, without NumPy's warning where they overflow."""
     overflows = xp.abs(values) > math.sqrt(float(xp.finfo(values.dtype).max))
     return xp.where(overflows, xp.inf, xp.where(overflows, 0, values) ** 2)
+
+
+def _of_left(xp: ModuleType, rows: Any, targets: Targets) -> Any:
+    """Return derivatives, with 0 for what does not count, as autodiff has it."""
+    if targets.where is not None:
+        rows = xp.where(targets.where, rows, 0)
+    return _of_counted(xp, rows, targets)
 
 
 def _of_counted(xp: ModuleType, rows: Any, targets: Targets) -> Any:

@@ -44,13 +44,15 @@ class Targets(NamedTuple):
     others: Any = None
     #: Whether the example counts; None if all do.
     counted: Any = None
+    #: Which classes are left; None if all are.
+    where: Any = None
     z_loss: float = 0.0
     #: What gradients are divided by.
     divisor: Any = 1
 
     @property
     def is_plain(self) -> bool:
-        """Whether this is a label and nothing else."""
+        """Whether this is a label and nothing else, of all classes or of some."""
         return self.scale is None and self.others is None and self.counted is None and not self.z_loss
 
 
@@ -63,7 +65,9 @@ def targets_of(
         logits = xp.where(named["where"], logits, -xp.inf)
     split = _hard_targets if "class_ids" in named else _soft_targets
     logits, targets = split(xp, logits, named, axis, options)
-    return logits, targets._replace(z_loss=options.z_loss, divisor=named.get("divisor", options.divisor))
+    return logits, targets._replace(
+        where=named.get("where"), z_loss=options.z_loss, divisor=named.get("divisor", options.divisor)
+    )
 
 
 def example_weights(xp: ModuleType, logits: Any, *arrays: Any, axes: tuple[int, ...], options: Options) -> Any:
@@ -81,13 +85,11 @@ def example_weights(xp: ModuleType, logits: Any, *arrays: Any, axes: tuple[int, 
 
 def checked_weights(xp: ModuleType, class_weights: Any) -> Any:
     """Raise for the first bad class weight where values can be read for free; elsewhere, make bad ones NaN."""
-    if class_weights is None:
-        return None
     good = (class_weights >= 0) & (class_weights < xp.inf)
     if not is_eager(class_weights):
         return xp.where(good, class_weights, xp.nan)
     if not xp.all(good):
-        position, value = _labels.first_bad(xp, good, class_weights)
+        position, value = _labels.first_bad(xp, good, xp.reshape(class_weights, (-1,)))
         raise ValueError(f"class_weights must be finite and not negative, but is {value} at position {position}")
     return class_weights
 
@@ -118,11 +120,9 @@ def _counted(class_ids: Any, options: Options) -> Any:
 def _soft_targets(
     xp: ModuleType, logits: Any, named: dict[str, Any], axis: int, options: Options
 ) -> tuple[Any, Targets]:
-    targets = named["probabilities"]
-    if "where" in named:
-        targets = xp.where(named["where"], targets, 0)
+    targets = _left(xp, named, named["probabilities"])
     if "class_weights" in named:
-        targets = targets * named["class_weights"]
+        targets = targets * _left(xp, named, named["class_weights"])
     if options.label_smoothing:
         targets = (1 - options.label_smoothing) * targets + _smoothing(xp, logits, named, axis, options)
     largest = xp.argmax(targets, axis=axis, keepdims=True)
@@ -137,6 +137,11 @@ def _smoothing(xp: ModuleType, logits: Any, named: dict[str, Any], axis: int, op
         dtype=logits.dtype,
         device=device(logits),
     )
-    left = xp.where(named["where"], ones, 0) if "where" in named else ones
+    left = _left(xp, named, ones)
     share = options.label_smoothing / xp.clip(accurate_sum(xp, left, (axis,)), min=1)
-    return left * share * named.get("class_weights", 1)
+    return share * (_left(xp, named, named["class_weights"]) if "class_weights" in named else left)
+
+
+def _left(xp: ModuleType, named: dict[str, Any], values: Any) -> Any:
+    """Return the values, with 0 for the classes that `where` excludes."""
+    return xp.where(named["where"], values, 0) if "where" in named else values
