@@ -19,6 +19,11 @@ def is_eager(array: Any) -> bool:
     return is_writable(array) or is_array_api_strict_namespace(array_namespace(array))
 
 
+def warns(array: Any) -> bool:
+    """Whether NumPy does the work on `array`, which warns of overflow and of invalid values."""
+    return is_numpy_array(array) or is_array_api_strict_namespace(array_namespace(array))
+
+
 def is_writable(array: Any) -> bool:
     """Whether an eager array also takes values at an array of indices, which the standard leaves out."""
     if is_numpy_array(array):

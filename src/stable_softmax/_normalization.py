@@ -117,6 +117,8 @@ def logsumexp(
     1000.6931471805599
     """
     xp = namespace_of(logits=logits) if where is None else namespace_of(logits=logits, where=where)
+    if not isinstance(keepdims, bool):
+        raise TypeError(f"keepdims must be True or False, not {keepdims!r}")
     rows = rows_of(xp, logits, axis, dtype)
     totals = _run(_cores.logsumexp, xp, rows, where, keep_classes=False)
     return rounded(xp, totals if keepdims else xp.squeeze(totals, axis=rows.axes), rows.dtype)
