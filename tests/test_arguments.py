@@ -157,3 +157,14 @@ def test_unknown_shape(call, library):
 def test_errors_come_while_tracing(library, loss):
     with pytest.raises(ValueError, match=r"^reference_answers must have shape"):
         library.jax.make_jaxpr(loss)(logits_of(library, 2, 3), library.array(np.zeros(3, np.int64)))
+
+
+@pytest.mark.parametrize("keepdims", [1, "yes", None])
+def test_keepdims_that_is_no_truth_value(library, keepdims):
+    with pytest.raises(TypeError, match=f"^keepdims must be True or False, not {keepdims!r}$"):
+        stable_softmax.logsumexp(logits_of(library, 2, 3), keepdims=keepdims)
+
+
+def test_number_beyond_all_floats(library, loss):
+    with pytest.raises(ValueError, match=r"^z_loss must be finite and not negative, but is 1000"):
+        loss(logits_of(library, 2, 3), library.array(np.zeros(2, np.int64)), z_loss=10**400)
