@@ -132,3 +132,12 @@ def test_inputs_are_never_modified():
         function(z, y).sum().backward()
     torch.testing.assert_close(z.detach(), before, rtol=0, atol=0)
     torch.testing.assert_close(y, LABELS, rtol=0, atol=0)
+
+
+def test_forward_mode_of_logits_that_require_a_gradient():
+    z, along = logits(), torch.ones(3, 4).cumsum(1).double()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(z, along)
+        slopes = torch.autograd.forward_ad.unpack_dual(softmax_crossentropy_with_logits(dual, LABELS)).tangent
+    rows = grad_softmax_crossentropy_with_logits(z.detach(), LABELS, reduction="none")
+    torch.testing.assert_close(slopes, (rows * along).sum(1), rtol=0, atol=8 * torch.finfo(torch.float64).eps)
