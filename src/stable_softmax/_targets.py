@@ -78,7 +78,7 @@ def example_weights(xp: ModuleType, logits: Any, *arrays: Any, axes: tuple[int, 
     if "class_weights" in named:
         # A class id out of range makes the loss NaN, whatever it is divided by.
         valid = xp.clip(class_ids, min=0, max=logits.shape[axes[0]] - 1)
-        weights = _labels.entry(xp, xp.broadcast_to(named["class_weights"], logits.shape), valid, axes[0])
+        weights = _weights_of(xp, logits, named, valid, axes[0])
     counted = _counted(class_ids, options)
     return weights if counted is None else xp.where(counted, weights, 0)
 
@@ -105,12 +105,17 @@ def _hard_targets(
         logits, class_ids = xp.where(counted, logits, 0), xp.where(counted, class_ids, 0)
     scale, others = None, None
     if "class_weights" in named:
-        scale = _labels.entry(xp, xp.broadcast_to(named["class_weights"], logits.shape), class_ids, axis)
+        scale = _weights_of(xp, logits, named, class_ids, axis)
     if options.label_smoothing:
         kept = 1 - options.label_smoothing
         scale = kept if scale is None else kept * scale
         others = _smoothing(xp, logits, named, axis, options)
     return logits, Targets(class_ids, scale, others, counted)
+
+
+def _weights_of(xp: ModuleType, logits: Any, named: dict[str, Any], class_ids: Any, axis: int) -> Any:
+    """Return the weight of each example's class, NaN where the id is out of range."""
+    return _labels.entry(xp, xp.broadcast_to(named["class_weights"], logits.shape), class_ids, axis)
 
 
 def _counted(class_ids: Any, options: Options) -> Any:
