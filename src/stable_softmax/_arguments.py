@@ -127,10 +127,11 @@ def check_single_axis(axis: object) -> None:
         raise TypeError(f"axis must be an integer, not {axis!r}")
 
 
-def check_reduction(reduction: str) -> None:
+def check_reduction(reduction: object) -> None:
     """Refuse anything but the three reductions."""
-    if reduction not in ("none", "mean", "sum"):
-        meant = "; did you mean 'mean'?" if reduction in ("avg", "average", "batchmean") else ""
+    name = reduction if isinstance(reduction, str) else ""  # an array would be compared entry by entry
+    if name not in ("none", "mean", "sum"):
+        meant = "; did you mean 'mean'?" if name in ("avg", "average", "batchmean") else ""
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}{meant}")
 
 
