@@ -91,7 +91,7 @@ def test_several_axes_for_a_loss(library, loss, axis):
         loss(logits_of(library, 2, 3), library.array(np.zeros(2, np.int64)), axis=axis)
 
 
-@pytest.mark.parametrize("other", ["int32", "complex128", "float33", 3])
+@pytest.mark.parametrize("other", ["int32", "complex128", "float33", 3, np, np.zeros(3), np.float32(1)])
 def test_dtype_that_is_not_real_floating(call, library, other):
     other = getattr(library.xp, str(other), other)
     with pytest.raises(TypeError, match=r"^dtype must be a real floating-point dtype of "):

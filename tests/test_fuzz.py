@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 import stable_softmax
 
-# JAX warns where an array is given as a dtype, and takes the array's own.
-pytestmark = pytest.mark.filterwarnings("ignore:Implicit conversion of an array to a dtype:DeprecationWarning")
 FUNCTIONS = [getattr(stable_softmax, name) for name in stable_softmax.__all__]
 FUNCTIONS = [function for function in FUNCTIONS if inspect.isfunction(function)]
 ARGUMENTS = [(function, name) for function in FUNCTIONS for name in inspect.signature(function).parameters]

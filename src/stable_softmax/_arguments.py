@@ -210,6 +210,9 @@ def _default_dtype(xp: ModuleType, kind: str) -> Any:
 
 
 def _is_real_floating(xp: ModuleType, dtype: Any) -> bool:
+    # An array, or NumPy itself: JAX would take their `dtype`, and warn. Of dtypes, only scalar types have that.
+    if hasattr(dtype, "dtype") and not isinstance(dtype, type):
+        return False
     try:
         return bool(xp.isdtype(dtype, "real floating"))
     except (TypeError, AttributeError):  # not a dtype at all, or one of another library
