@@ -7,12 +7,15 @@ from stable_softmax._crossentropy import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 from stable_softmax._normalization import log_softmax, logsumexp, softmax
+from stable_softmax._workers import get_workers, set_workers
 
 __all__ = [
+    "get_workers",
     "grad_softmax_crossentropy_with_logits",
     "hvp_softmax_crossentropy_with_logits",
     "log_softmax",
     "logsumexp",
+    "set_workers",
     "softmax",
     "softmax_crossentropy_with_logits",
     "value_and_grad_softmax_crossentropy_with_logits",

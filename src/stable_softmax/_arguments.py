@@ -9,15 +9,20 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from array_api_compat import array_namespace, is_array_api_obj
 
+from stable_softmax._conversion import converted
+
 Reduction: TypeAlias = Literal["none", "mean", "sum"]
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 
 class Rows(NamedTuple):
-    """Logits in the dtype that the work is done in, with their class axes and the result's dtype."""
+    """Logits as they came, with their class axes and dtypes."""
 
     logits: Any
     axes: tuple[int, ...]
+    #: That the work is done in.
+    working: Any
+    #: Of the result.
     dtype: Any
 
 
@@ -37,7 +42,7 @@ def namespace_of(**arrays: Any) -> ModuleType:
 
 
 def rows_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Rows:
-    """Check `logits`, `axis` and `dtype`, and promote the logits to the dtype to work in."""
+    """Check `logits`, `axis` and `dtype`, and find the dtype to work in."""
     axes = _normalized_axes(axis, logits.ndim)
     if not all(isinstance(length, int) for length in logits.shape):
         raise ValueError(
@@ -50,7 +55,7 @@ def rows_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Rows:
     if dtype is not None and not _is_real_floating(xp, dtype):
         raise TypeError(f"dtype must be a real floating-point dtype of {xp.__name__}, not {dtype!r}")
     result = floating if dtype is None else xp.empty(0, dtype=dtype).dtype
-    return Rows(_converted(xp, logits, _working_dtype(xp, floating, result)), axes, result)
+    return Rows(logits, axes, _working_dtype(xp, floating, result), result)
 
 
 def holds_class_ids(xp: ModuleType, reference_answers: Any) -> bool:
@@ -65,8 +70,9 @@ def holds_class_ids(xp: ModuleType, reference_answers: Any) -> bool:
     )
 
 
-def class_ids_of(xp: ModuleType, reference_answers: Any, logits: Any, axis: int) -> Any:
-    """Check the shape of class ids, and give them an axis of length 1 at `axis`."""
+def class_ids_of(xp: ModuleType, reference_answers: Any, rows: Rows) -> Any:
+    """Check the shape of class ids, and give them an axis of length 1 in the place of the class axis."""
+    logits, axis = rows.logits, rows.axes[0]
     expected = logits.shape[:axis] + logits.shape[axis + 1 :]
     if reference_answers.shape != expected:
         raise ValueError(
@@ -75,21 +81,22 @@ def class_ids_of(xp: ModuleType, reference_answers: Any, logits: Any, axis: int)
         )
     # The small dtypes cannot hold every class count, and PyTorch indexes with int64 only. Ids that wrap around here
     # become negative: they were out of range before, and still are.
-    return xp.expand_dims(_converted(xp, reference_answers, _default_dtype(xp, "integral")), axis=axis)
+    return xp.expand_dims(converted(xp, reference_answers, _default_dtype(xp, "integral")), axis=axis)
 
 
-def probabilities_of(xp: ModuleType, reference_answers: Any, logits: Any) -> Any:
-    """Check the shape of target probabilities, and convert them to the logits' dtype."""
-    if reference_answers.shape != logits.shape:
+def probabilities_of(xp: ModuleType, reference_answers: Any, rows: Rows) -> Any:
+    """Check the shape of target probabilities, and convert them to the dtype to work in."""
+    if reference_answers.shape != rows.logits.shape:
         raise ValueError(
-            f"reference_answers must have logits' shape {tuple(logits.shape)} when they are probabilities, "
+            f"reference_answers must have logits' shape {tuple(rows.logits.shape)} when they are probabilities, "
             f"as of dtype {reference_answers.dtype}, not {tuple(reference_answers.shape)}"
         )
-    return _converted(xp, reference_answers, logits.dtype)
+    return converted(xp, reference_answers, rows.working)
 
 
-def where_of(xp: ModuleType, where: Any, logits: Any) -> Any:
+def where_of(xp: ModuleType, where: Any, rows: Rows) -> Any:
     """Check a mask of classes, and give it as many dimensions as the logits have."""
+    logits = rows.logits
     if not xp.isdtype(where.dtype, "bool"):
         raise TypeError(f"where must be an array of booleans, not {where.dtype}")
     missing = logits.ndim - where.ndim
@@ -99,26 +106,26 @@ def where_of(xp: ModuleType, where: Any, logits: Any) -> Any:
     return xp.reshape(where, (1,) * missing + tuple(where.shape))
 
 
-def class_weights_of(xp: ModuleType, class_weights: Any, logits: Any, axis: int) -> Any:
-    """Check the dtype and shape of class weights, and give them the logits' dtype and number of dimensions."""
+def class_weights_of(xp: ModuleType, class_weights: Any, rows: Rows) -> Any:
+    """Check the dtype and shape of class weights, and give them the dtype to work in, and as many dimensions."""
     if not xp.isdtype(class_weights.dtype, ("real floating", "integral")):
         raise TypeError(f"class_weights must have a real floating-point or integer dtype, not {class_weights.dtype}")
-    classes = logits.shape[axis]
+    axis, classes = rows.axes[0], rows.logits.shape[rows.axes[0]]
     if class_weights.shape != (classes,):
         raise ValueError(
             f"class_weights must have shape ({classes},), one for each class, not {tuple(class_weights.shape)}"
         )
-    shape = tuple(classes if i == axis else 1 for i in range(logits.ndim))
-    return xp.reshape(_converted(xp, class_weights, logits.dtype), shape)
+    shape = tuple(classes if i == axis else 1 for i in range(rows.logits.ndim))
+    return xp.reshape(converted(xp, class_weights, rows.working), shape)
 
 
-def vector_of(xp: ModuleType, vector: Any, logits: Any) -> Any:
-    """Check a vector that must match the logits, and convert it to their dtype."""
+def vector_of(xp: ModuleType, vector: Any, rows: Rows) -> Any:
+    """Check a vector that must match the logits, and convert it to the dtype to work in."""
     if not xp.isdtype(vector.dtype, ("real floating", "integral")):
         raise TypeError(f"vector must have a real floating-point or integer dtype, not {vector.dtype}")
-    if vector.shape != logits.shape:
-        raise ValueError(f"vector must have logits' shape {tuple(logits.shape)}, not {tuple(vector.shape)}")
-    return _converted(xp, vector, logits.dtype)
+    if vector.shape != rows.logits.shape:
+        raise ValueError(f"vector must have logits' shape {tuple(rows.logits.shape)}, not {tuple(vector.shape)}")
+    return converted(xp, vector, rows.working)
 
 
 def check_single_axis(axis: object) -> None:
@@ -198,11 +205,6 @@ def _floating_dtype(xp: ModuleType, logits: Any) -> Any:
 def _working_dtype(xp: ModuleType, floating: Any, result: Any) -> Any:
     """Return the dtype to work in: at least single precision, and what logits and result have."""
     return xp.result_type(floating, result, xp.float32)
-
-
-def _converted(xp: ModuleType, array: Any, dtype: Any) -> Any:
-    """Return the array itself if it has the dtype: some libraries take long to find out that nothing is to do."""
-    return array if array.dtype == dtype else xp.astype(array, dtype)
 
 
 def _default_dtype(xp: ModuleType, kind: str) -> Any:

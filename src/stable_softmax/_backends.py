@@ -10,6 +10,9 @@ from array_api_compat import (
     is_torch_array,
 )
 
+# Below, dividing the work into blocks would cost more than it saves.
+_SMALL = 4096
+
 
 def is_eager(array: Any) -> bool:
     """Whether each operation on `array` runs at once on the CPU, on values that can be read for free.
@@ -33,6 +36,21 @@ def is_writable(array: Any) -> bool:
     from stable_softmax._derivatives._torch import is_transformed
 
     return not is_transformed(array)
+
+
+def in_blocks(logits: Any) -> bool:
+    """Whether the work on an array is done block by block: parts of it can be read and stored, and it is large."""
+    return is_numpy_array(logits) and logits.size > _SMALL
+
+
+def strides_of(array: Any) -> tuple[int, ...]:
+    """Return how far apart in memory neighbours along each axis are."""
+    return tuple(array.strides)
+
+
+def is_summed_pairwise(array: Any, axis: int) -> bool:
+    """Whether the sum along an axis is known to be a sum of sums of halves, and so on."""
+    return is_numpy_array(array) and array.flags.c_contiguous and axis == array.ndim - 1
 
 
 def is_split(array: Any, axis: int) -> bool:

@@ -1,49 +1,176 @@
-"""Runs a row kernel over the blocks of an array that is kept in blocks."""
+"""Runs a row kernel over an array block by block: the chunks of a Dask array, or what fits a processor's cache."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from itertools import product
 from operator import itemgetter
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from array_api_compat import array_namespace, is_dask_array
+from array_api_compat import array_namespace, device, is_dask_array
+
+from stable_softmax._arguments import Rows
+from stable_softmax._backends import in_blocks, strides_of
+from stable_softmax._conversion import converted
+from stable_softmax._sums import FEW, accurate_sum
+from stable_softmax._workers import for_each
+
+#: What a kernel returns: the shape of the logits, or length 1 along the class axes; or the sum of the latter.
+Result: TypeAlias = Literal["classes", "rows", "total"]
+Kernel: TypeAlias = Callable[..., tuple[Any, ...]]
+
+# Of the dtype that the work is done in.
+_BYTES = 1 << 18
 
 
 def run(
     kernel: Callable[..., Any],
     xp: ModuleType,
-    logits: Any,
+    rows: Rows,
     *others: Any,
-    axes: tuple[int, ...],
-    keep_classes: bool | tuple[bool, ...],
+    results: tuple[Result, ...],
     **options: Any,
 ) -> Any:
-    """Return `kernel(xp, logits, *others, axes=axes, **options)`, which keeps the class axes or reduces them.
+    """Return `kernel(xp, logits, *others, axes=axes, **options)`, with the logits in the dtype to work in.
 
     All arrays have as many dimensions, and are of the logits' length along each, or of length 1.
 
-    If `keep_classes` is a tuple, the kernel returns as many arrays.
-
-    A Dask array stays lazy. Its classes are gathered into one chunk, so that each task holds whole rows, and the
-    kernel runs on the chunks in the namespace of the library that holds them.
+    What keeps the classes is converted to the result's dtype; the rest is kept in the dtype that the work is done in.
+    The kernel returns a tuple if there are several results.
     """
-    if not is_dask_array(logits):
-        return kernel(xp, logits, *others, axes=axes, **options)
+
+    def on_block(xp: ModuleType, logits: Any, *others: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
+        values = kernel(xp, converted(xp, logits, rows.working), *others, axes=axes, **options)
+        values = values if isinstance(values, tuple) else (values,)
+        return tuple(_finished(xp, value, result, rows) for value, result in zip(values, results, strict=True))
+
+    if is_dask_array(rows.logits):
+        values = _on_chunks(on_block, rows, others, results)
+    elif in_blocks(rows.logits):
+        values = _on_blocks(on_block, xp, rows, others, results)
+    else:
+        values = on_block(xp, rows.logits, *others, axes=rows.axes)
+    values = tuple(
+        _total(xp, value) if result == "total" else value for value, result in zip(values, results, strict=True)
+    )
+    return values if len(values) > 1 else values[0]
+
+
+def _finished(xp: ModuleType, value: Any, result: Result, rows: Rows) -> Any:
+    if result == "classes":
+        return converted(xp, value, rows.dtype)
+    return value if result == "rows" else _sum_of_all(xp, value)
+
+
+def _total(xp: ModuleType, values: Any) -> Any:
+    return xp.reshape(_sum_of_all(xp, values), ())
+
+
+def _sum_of_all(xp: ModuleType, values: Any) -> Any:
+    return accurate_sum(xp, values, tuple(range(values.ndim)))
+
+
+def _on_chunks(on_block: Kernel, rows: Rows, others: tuple[Any, ...], results: tuple[Result, ...]) -> tuple[Any, ...]:
+    """Run on the chunks of a Dask array, lazily, in the namespace of the library that holds them.
+
+    Classes are gathered into one chunk, so that each task holds whole rows.
+    """
 
     def on_chunk(*chunk: Any) -> Any:
-        return kernel(array_namespace(*chunk), *chunk, axes=axes, **options)
-
-    def declared(keep: bool) -> dict[str, Any]:
-        chunks = tuple((1,) if i in axes and not keep else sizes for i, sizes in enumerate(rows.chunks))
-        return {"chunks": chunks, "dtype": rows.dtype, "meta": rows._meta}
+        return on_block(array_namespace(*chunk), *chunk, axes=rows.axes)
 
     def aligned(array: Any) -> Any:
-        return array.rechunk(
-            tuple((1,) if n == 1 else sizes for n, sizes in zip(array.shape, rows.chunks, strict=True))
-        )
+        lengths = zip(array.shape, logits.chunks, strict=True)
+        return array.rechunk(tuple((1,) if length == 1 else sizes for length, sizes in lengths))
 
-    rows = logits.rechunk(dict.fromkeys(axes, -1))
-    others = tuple(map(aligned, others))
-    if isinstance(keep_classes, bool):
-        return rows.map_blocks(on_chunk, *others, **declared(keep_classes))
-    together = rows.map_blocks(on_chunk, *others, **declared(keep=True))
-    return tuple(together.map_blocks(itemgetter(i), **declared(keep)) for i, keep in enumerate(keep_classes))
+    def declared(result: Result) -> dict[str, Any]:
+        dtype = rows.dtype if result == "classes" else rows.working
+        chunks = list(logits.chunks)
+        for i, sizes in enumerate(logits.chunks):
+            if result == "total":
+                chunks[i] = (1,) * len(sizes)
+            elif result == "rows" and i in rows.axes:
+                chunks[i] = (1,)
+        return {"chunks": tuple(chunks), "dtype": dtype, "meta": logits._meta.astype(dtype)}
+
+    logits = rows.logits.rechunk(dict.fromkeys(rows.axes, -1))
+    together = logits.map_blocks(on_chunk, *map(aligned, others), **declared("classes"))
+    return tuple(together.map_blocks(itemgetter(i), **declared(result)) for i, result in enumerate(results))
+
+
+def _on_blocks(
+    on_block: Kernel, xp: ModuleType, rows: Rows, others: tuple[Any, ...], results: tuple[Result, ...]
+) -> tuple[Any, ...]:
+    """Run on as many rows at a time as a processor's cache can hold with all temporary arrays."""
+    arrays = tuple(map(xp.asarray, (rows.logits, *others)))
+    blocks = list(enumerate(_blocks_of(arrays[0], rows)))
+    outputs = tuple(_output(xp, arrays[0], rows, result, len(blocks)) for result in results)
+    run_block = _on_columns if _is_narrow(arrays[0], rows.axes) else _on_rows
+
+    def fill(numbered: tuple[int, tuple[slice, ...]]) -> None:
+        number, block = numbered
+        parts = [_part(array, block) for array in arrays]
+        for output, result, value in zip(outputs, results, run_block(on_block, xp, rows, parts), strict=True):
+            if result == "total":
+                output[number] = xp.reshape(value, ())
+            else:
+                _part(output, block)[...] = value
+
+    for_each(fill, blocks)
+    return outputs
+
+
+def _on_rows(on_block: Kernel, xp: ModuleType, rows: Rows, parts: list[Any]) -> tuple[Any, ...]:
+    return on_block(xp, *parts, axes=rows.axes)
+
+
+def _on_columns(on_block: Kernel, xp: ModuleType, rows: Rows, parts: list[Any]) -> tuple[Any, ...]:
+    """Run with the class axis first, which makes few long operations of many short ones."""
+    axis = rows.axes[0]
+    dtypes = (rows.working, *(part.dtype for part in parts[1:]))
+    columns = [_contiguous(xp, xp.moveaxis(part, axis, 0), dtype) for part, dtype in zip(parts, dtypes, strict=True)]
+    return tuple(xp.moveaxis(value, 0, axis) for value in on_block(xp, *columns, axes=(0,)))
+
+
+def _is_narrow(logits: Any, axes: tuple[int, ...]) -> bool:
+    """Whether rows are short and contiguous in memory."""
+    strides = strides_of(logits)
+    nearest = min(abs(stride) for stride, length in zip(strides, logits.shape, strict=True) if length > 1)
+    return len(axes) == 1 and logits.shape[axes[0]] <= FEW and abs(strides[axes[0]]) == nearest
+
+
+def _contiguous(xp: ModuleType, array: Any, dtype: Any) -> Any:
+    copy = xp.empty(array.shape, dtype=dtype, device=device(array))
+    copy[...] = array
+    return copy
+
+
+def _output(xp: ModuleType, logits: Any, rows: Rows, result: Result, blocks: int) -> Any:
+    if result == "classes":
+        return xp.empty_like(logits, dtype=rows.dtype)
+    shape = tuple(1 if i in rows.axes else length for i, length in enumerate(logits.shape))
+    return xp.empty((blocks,) if result == "total" else shape, dtype=rows.working, device=device(logits))
+
+
+def _blocks_of(logits: Any, rows: Rows) -> Iterator[tuple[slice, ...]]:
+    """Yield the indices of blocks of whole rows, near each other in memory."""
+    strides = strides_of(logits)
+    steps = list(logits.shape)
+    elements = _BYTES // rows.working.itemsize
+    size = math.prod(logits.shape)
+    for axis in sorted(set(range(logits.ndim)) - set(rows.axes), key=lambda i: -abs(strides[i])):
+        size //= logits.shape[axis]
+        steps[axis] = min(logits.shape[axis], max(1, elements // size))
+        if steps[axis] > 1:
+            break
+    return product(
+        *(
+            [slice(i, i + step) for i in range(0, length, step)]
+            for length, step in zip(logits.shape, steps, strict=True)
+        )
+    )
+
+
+def _part(array: Any, block: tuple[slice, ...]) -> Any:
+    """Return what a block holds of an array, which may have length 1 where the logits have not."""
+    return array[tuple(slice(None) if length == 1 else part for length, part in zip(array.shape, block, strict=True))]

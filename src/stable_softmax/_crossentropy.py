@@ -4,8 +4,8 @@ from typing import Any, TypeVar
 
 from stable_softmax import _blocks, _objective
 from stable_softmax._arguments import Reduction, namespace_of, vector_of
+from stable_softmax._conversion import converted
 from stable_softmax._examples import Examples, examples_of
-from stable_softmax._results import reduced, rounded
 
 Array = TypeVar("Array")
 
@@ -85,8 +85,7 @@ def softmax_crossentropy_with_logits(
         reduction,
         dtype,
     )
-    losses = _run(_objective.losses, examples, keep_classes=False)
-    return _reduced(examples, losses, reduction)
+    return _reduced(examples, _run(_objective.losses, examples, results=(_of_losses(examples),)))
 
 
 def grad_softmax_crossentropy_with_logits(
@@ -144,8 +143,7 @@ def grad_softmax_crossentropy_with_logits(
         reduction,
         dtype,
     )
-    gradient = _run(_objective.gradient, examples, keep_classes=True)
-    return rounded(examples.xp, gradient, examples.rows.dtype)
+    return _run(_objective.gradient, examples, results=("classes",))
 
 
 def value_and_grad_softmax_crossentropy_with_logits(
@@ -206,8 +204,8 @@ def value_and_grad_softmax_crossentropy_with_logits(
         reduction,
         dtype,
     )
-    losses, gradient = _run(_objective.losses_and_gradient, examples, keep_classes=(False, True))
-    return _reduced(examples, losses, reduction), rounded(examples.xp, gradient, examples.rows.dtype)
+    losses, gradient = _run(_objective.losses_and_gradient, examples, results=(_of_losses(examples), "classes"))
+    return _reduced(examples, losses), gradient
 
 
 def hvp_softmax_crossentropy_with_logits(
@@ -269,25 +267,24 @@ def hvp_softmax_crossentropy_with_logits(
         dtype,
     )
     namespace_of(logits=logits, vector=vector)
-    vector = vector_of(examples.xp, vector, examples.rows.logits)
-    product = _run(_objective.hessian_product, examples, vector, keep_classes=True)
-    return rounded(examples.xp, product, examples.rows.dtype)
+    vector = vector_of(examples.xp, vector, examples.rows)
+    return _run(_objective.hessian_product, examples, vector, results=("classes",))
 
 
-def _run(kernel: Any, examples: Examples, *others: Any, keep_classes: bool | tuple[bool, ...]) -> Any:
-    rows = examples.rows
-    return _blocks.run(
-        kernel,
-        examples.xp,
-        rows.logits,
-        *others,
-        *examples.arrays,
-        axes=rows.axes,
-        keep_classes=keep_classes,
-        options=examples.options,
-    )
+def _run(kernel: Any, examples: Examples, *others: Any, results: tuple[_blocks.Result, ...]) -> Any:
+    arrays = (*others, *examples.arrays)
+    return _blocks.run(kernel, examples.xp, examples.rows, *arrays, results=results, options=examples.options)
 
 
-def _reduced(examples: Examples, losses: Any, reduction: Reduction) -> Any:
-    rows = examples.rows
-    return rounded(examples.xp, reduced(examples.xp, losses, rows.axes[0], reduction, examples.divisor), rows.dtype)
+def _of_losses(examples: Examples) -> _blocks.Result:
+    return "rows" if examples.reduction == "none" else "total"
+
+
+def _reduced(examples: Examples, losses: Any) -> Any:
+    """Return the losses without the class axis, or their total over the divisor of the mean."""
+    xp, rows = examples.xp, examples.rows
+    if examples.reduction == "none":
+        losses = xp.squeeze(losses, axis=rows.axes[0])
+    if examples.reduction == "mean":
+        losses = losses / examples.divisor
+    return converted(xp, losses, rows.dtype)

@@ -1,5 +1,6 @@
 """All arguments of a loss: checked before any work is done, and in the form that the work takes them."""
 
+import math
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -22,8 +23,6 @@ from stable_softmax._arguments import (
     where_of,
 )
 from stable_softmax._labels import check_class_ids
-from stable_softmax._results import batch_size
-from stable_softmax._sums import accurate_sum
 from stable_softmax._targets import Options, checked_weights, example_weights
 
 _REQUIRED = ("logits", "reference_answers")
@@ -37,7 +36,8 @@ class Examples(NamedTuple):
     #: What `options.names` names.
     arrays: tuple[Any, ...]
     options: Options
-    #: What the sum of the losses is divided by: a number, or an array of length 1 along each axis.
+    reduction: Reduction
+    #: What the sum of the losses is divided by: a number, or an array of shape ().
     divisor: Any
 
 
@@ -62,38 +62,38 @@ def examples_of(
     z_loss = number_of("z_loss", z_loss, largest=sys.float_info.max)
     ignored_id = None if ignore_index is None else ignored_id_of(xp, ignore_index, reference_answers)
     rows = rows_of(xp, logits, axis, dtype)
-    axis = rows.axes[0]
-    arrays = _arrays(xp, rows.logits, reference_answers, where, class_weights, axis)
+    arrays = _arrays(xp, rows, reference_answers, where, class_weights)
     if "class_ids" in arrays:
         ids = arrays["class_ids"]
-        check_class_ids(xp, ids, reference_answers, logits.shape, axis, arrays.get("where"), ignored_id)
-    divisor = batch_size(logits, axis) if reduction == "mean" else 1
+        check_class_ids(xp, ids, reference_answers, logits.shape, rows.axes[0], arrays.get("where"), ignored_id)
+    divisor = _number_of_examples(rows) if reduction == "mean" else 1
     options = Options(tuple(arrays), smoothing, ignored_id, z_loss, divisor)
     if reduction == "mean" and "class_ids" in arrays and ("class_weights" in arrays or ignored_id is not None):
-        arrays["divisor"] = divisor = _weighted_number(xp, rows, arrays, options)
+        divisor = _weighted_number(xp, rows, arrays, options)
+        arrays["divisor"] = xp.reshape(divisor, (1,) * logits.ndim)
         options = replace(options, names=tuple(arrays))
-    return Examples(xp, rows, tuple(arrays.values()), options, divisor)
+    return Examples(xp, rows, tuple(arrays.values()), options, reduction, divisor)
 
 
-def _arrays(
-    xp: ModuleType, logits: Any, reference_answers: Any, where: Any, class_weights: Any, axis: int
-) -> dict[str, Any]:
+def _arrays(xp: ModuleType, rows: Rows, reference_answers: Any, where: Any, class_weights: Any) -> dict[str, Any]:
     arrays = {}
     if holds_class_ids(xp, reference_answers):
-        arrays["class_ids"] = class_ids_of(xp, reference_answers, logits, axis)
+        arrays["class_ids"] = class_ids_of(xp, reference_answers, rows)
     else:
-        arrays["probabilities"] = probabilities_of(xp, reference_answers, logits)
+        arrays["probabilities"] = probabilities_of(xp, reference_answers, rows)
     if where is not None:
-        arrays["where"] = where_of(xp, where, logits)
+        arrays["where"] = where_of(xp, where, rows)
     if class_weights is not None:
-        arrays["class_weights"] = checked_weights(xp, class_weights_of(xp, class_weights, logits, axis))
+        arrays["class_weights"] = checked_weights(xp, class_weights_of(xp, class_weights, rows))
     return arrays
+
+
+def _number_of_examples(rows: Rows) -> int:
+    """Return the number of examples, and 1 for none: the mean over none is 0."""
+    return max(1, math.prod(length for i, length in enumerate(rows.logits.shape) if i not in rows.axes))
 
 
 def _weighted_number(xp: ModuleType, rows: Rows, arrays: dict[str, Any], options: Options) -> Any:
     """Return the weights of all counted examples together, and infinity for 0: the mean over nothing is 0."""
-    weights = _blocks.run(
-        example_weights, xp, rows.logits, *arrays.values(), axes=rows.axes, keep_classes=False, options=options
-    )
-    total = accurate_sum(xp, weights, tuple(range(weights.ndim)))
+    total = _blocks.run(example_weights, xp, rows, *arrays.values(), results=("total",), options=options)
     return xp.where(total == 0, xp.inf, total)

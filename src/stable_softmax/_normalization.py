@@ -1,13 +1,12 @@
 """Softmax and its logarithm."""
 
 import math
-from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
 from stable_softmax import _blocks, _cores
 from stable_softmax._arguments import Axis, Rows, namespace_of, rows_of, where_of
-from stable_softmax._results import rounded
+from stable_softmax._conversion import converted
 
 Array = TypeVar("Array")
 
@@ -120,23 +119,23 @@ def logsumexp(
     if not isinstance(keepdims, bool):
         raise TypeError(f"keepdims must be True or False, not {keepdims!r}")
     rows = rows_of(xp, logits, axis, dtype)
-    totals = _run(_cores.logsumexp, xp, rows, where, keep_classes=False)
-    return rounded(xp, totals if keepdims else xp.squeeze(totals, axis=rows.axes), rows.dtype)
+    totals = converted(xp, _run(_cores.logsumexp, xp, rows, where, "rows"), rows.dtype)
+    return totals if keepdims else xp.squeeze(totals, axis=rows.axes)
 
 
 def _normalized(function: Any, logits: Any, axis: Axis, where: Any, dtype: Any, excluded: float) -> Any:
     xp = namespace_of(logits=logits) if where is None else namespace_of(logits=logits, where=where)
     rows = rows_of(xp, logits, axis, dtype)
-    return rounded(xp, _run(function, xp, rows, where, keep_classes=True, excluded=excluded), rows.dtype)
+    return _run(function, xp, rows, where, "classes", excluded)
 
 
 def _run(
-    function: Any, xp: ModuleType, rows: Rows, where: Any, keep_classes: bool, excluded: float | None = None
+    function: Any, xp: ModuleType, rows: Rows, where: Any, result: _blocks.Result, excluded: float | None = None
 ) -> Any:
-    run = partial(_blocks.run, axes=rows.axes, keep_classes=keep_classes)
     if where is None:
-        return run(function, xp, rows.logits)
-    return run(_masked, xp, rows.logits, where_of(xp, where, rows.logits), function=function, excluded=excluded)
+        return _blocks.run(function, xp, rows, results=(result,))
+    where = where_of(xp, where, rows)
+    return _blocks.run(_masked, xp, rows, where, results=(result,), function=function, excluded=excluded)
 
 
 def _masked(

@@ -3,10 +3,10 @@
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._backends import is_eager
+from stable_softmax._backends import is_eager, is_summed_pairwise
 
-# Sums of 64 terms, then of 64 such sums, and so on.
-_BLOCK = 64
+# So many terms may be added one after another. More are added as sums of 64, then as sums of 64 such sums, and so on.
+FEW = 64
 
 
 def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
@@ -15,13 +15,14 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     NumPy sums pairwise only along the axis that is contiguous in memory. Along any other, 10^6 equal float32 terms
     lose five of the seven digits. XLA and GPU libraries sum as a tree.
     """
+    axes = tuple(axis for axis in axes if terms.shape[axis] > 1)
     if is_eager(terms):
         for axis in axes:
-            while terms.shape[axis] > _BLOCK:
+            while terms.shape[axis] > FEW and not is_summed_pairwise(terms, axis):
                 terms = _block_sums(xp, terms, axis)
             terms = xp.sum(terms, axis=axis, keepdims=True)
         return terms
-    return xp.sum(terms, axis=axes, keepdims=True)
+    return xp.sum(terms, axis=axes, keepdims=True) if axes else terms
 
 
 def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> Any:
@@ -30,7 +31,7 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
     if is_eager(shifted):
         total = accurate_sum(xp, exponentials, axes)
         # Below 2, there is one maximal entry. From 2 on, subtracting 1 costs no digits.
-        return xp.where(total < 2, accurate_sum(xp, xp.where(shifted < 0, exponentials, 0), axes), total - 1)
+        return xp.where(total < 2, accurate_sum(xp, exponentials * xp.astype(shifted < 0, shifted.dtype), axes), total - 1)
     # Compilers vectorize a minimum within a sum better than a selection. This is 0 at the maxima, and else beyond 1.
     below = shifted * -float(xp.finfo(shifted.dtype).max)
     others = accurate_sum(xp, xp.minimum(exponentials, below), axes)
@@ -41,11 +42,11 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
 def _block_sums(xp: ModuleType, terms: Any, axis: int) -> Any:
     """Return the sums of the successive blocks along `axis`; the last block may be shorter."""
     before, after = terms.shape[:axis], terms.shape[axis + 1 :]
-    blocks, remainder = divmod(terms.shape[axis], _BLOCK)
+    blocks, remainder = divmod(terms.shape[axis], FEW)
     along = (slice(None),) * axis
-    whole = xp.reshape(terms[(*along, slice(blocks * _BLOCK), ...)], (*before, blocks, _BLOCK, *after))
+    whole = xp.reshape(terms[(*along, slice(blocks * FEW), ...)], (*before, blocks, FEW, *after))
     sums = xp.sum(whole, axis=axis + 1)
     if not remainder:
         return sums
-    last = xp.sum(terms[(*along, slice(blocks * _BLOCK, None), ...)], axis=axis, keepdims=True)
+    last = xp.sum(terms[(*along, slice(blocks * FEW, None), ...)], axis=axis, keepdims=True)
     return xp.concat([sums, last], axis=axis)

@@ -1,0 +1,33 @@
+"""Conversion between dtypes."""
+
+from types import ModuleType
+from typing import Any
+
+from array_api_compat import array_namespace, is_dask_array
+
+from stable_softmax._backends import warns
+
+
+def converted(xp: ModuleType, values: Any, dtype: Any) -> Any:
+    """Convert to a dtype, without NumPy's warning where its range is exceeded.
+
+    The values themselves are returned if they have the dtype: some libraries take long to find out that nothing is
+    to do.
+    """
+    if values.dtype == dtype:
+        return values
+    if not xp.isdtype(values.dtype, "real floating") or xp.finfo(dtype).max >= xp.finfo(values.dtype).max:
+        return xp.astype(values, dtype)
+    if is_dask_array(values):
+        chunks: Any = values
+        return chunks.map_blocks(lambda chunk: converted(array_namespace(chunk), chunk, dtype), dtype=dtype)
+    return xp.astype(_to_infinity(xp, values, dtype) if warns(values) else values, dtype)
+
+
+def _to_infinity(xp: ModuleType, values: Any, dtype: Any) -> Any:
+    """Return the values, and infinity instead of those that the dtype is too narrow for."""
+    limits = xp.finfo(dtype)
+    epsilon = float(limits.eps)
+    # Halfway between the largest number and the next power of two; from here on, rounding gives infinity.
+    edge = float(limits.max) * (4 - epsilon) / (4 - 2 * epsilon)
+    return xp.where(values >= edge, xp.inf, xp.where(values <= -edge, -xp.inf, values))

@@ -1,0 +1,90 @@
+"""How many threads share the work on a large NumPy array."""
+
+import operator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_WORKERS = ContextVar("workers", default=1)
+
+
+@contextmanager
+def set_workers(workers: int) -> Iterator[None]:
+    """Let so many threads share the work on each large NumPy array, within a ``with`` statement.
+
+    Parameters
+    ----------
+    workers : int
+        At least 1, which is the default; or negative, to count from the number of processors: -1 is all of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `workers` is not as above.
+
+    Notes
+    -----
+    The results are the same for any number of workers, bit by bit. Each call starts its threads and ends them. Only
+    the thread that sets the number, and tasks that it starts, work with it. The other array libraries have thread
+    pools of their own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import stable_softmax
+    >>> with stable_softmax.set_workers(2):
+    ...     probabilities = stable_softmax.softmax(np.zeros((100000, 10)))
+    >>> float(probabilities[0, 0])
+    0.1
+    """
+    token = _WORKERS.set(_number_of(workers))
+    try:
+        yield
+    finally:
+        _WORKERS.reset(token)
+
+
+def get_workers() -> int:
+    """Return the number of threads that share the work on a large NumPy array.
+
+    Examples
+    --------
+    >>> import stable_softmax
+    >>> with stable_softmax.set_workers(2):
+    ...     stable_softmax.get_workers()
+    2
+    """
+    return _WORKERS.get()
+
+
+def for_each(function: Callable[[Any], None], items: Sequence[Any]) -> None:
+    """Call the function with each item, on all workers."""
+    workers = min(_WORKERS.get(), len(items))
+    if workers <= 1:
+        for item in items:
+            function(item)
+        return
+
+    def share(first: int) -> None:
+        for item in items[first::workers]:
+            function(item)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(share, range(workers)):
+            pass
+
+
+def _number_of(workers: object) -> int:
+    try:
+        number = operator.index(workers)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"workers must be an integer, not {workers!r}") from None
+    processors = os.cpu_count() or 1
+    if number < 0:
+        number += 1 + processors
+    if number < 1:
+        raise ValueError(f"workers must be at least 1, or count down from -1 to -{processors}, but is {workers}")
+    return number
