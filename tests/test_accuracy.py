@@ -120,6 +120,18 @@ def results_in_the_middle(backend, logits, class_ids, dtype):
     return {"softmax": backend.call(stable_softmax.softmax, z, axis=1)[..., 1], "gradient": gradient[..., 2]}
 
 
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("classes", [64, 129, 1025])
+def test_terms_at_the_rounding_edge_of_the_largest_keep_the_contract(backend, dtype, classes, axis):
+    """Added to a 1 one by one, all of them are lost, or all are rounded up."""
+    rng = np.random.default_rng(44)
+    unit_roundoff = PRECISIONS["float64" if dtype == "float64" else "float32"].unit_roundoff
+    leads = -np.log(unit_roundoff * rng.uniform(0.5, 4, size=(200, 1)))
+    logits = np.where(np.arange(classes) == 0, leads, 0)
+    class_ids = rng.integers(0, classes, size=len(leads))
+    assert_contract(backend, representable(logits, dtype), class_ids, dtype, axis)
+
+
 @pytest.mark.only_backends("numpy")
 @pytest.mark.parametrize("view", ["fortran", "every second class", "reversed", "read-only", "transposed"])
 def test_memory_layout_changes_nothing(dtype, view):

@@ -12,7 +12,7 @@ from array_api_compat import array_namespace, device, is_dask_array
 from stable_softmax._arguments import Rows
 from stable_softmax._backends import in_blocks, strides_of
 from stable_softmax._conversion import converted
-from stable_softmax._sums import FEW, accurate_sum
+from stable_softmax._sums import accurate_sum
 from stable_softmax._workers import for_each
 
 #: What a kernel returns: the shape of the logits, or length 1 along the class axes; or the sum of the latter.
@@ -21,6 +21,8 @@ Kernel: TypeAlias = Callable[..., tuple[Any, ...]]
 
 # Of the dtype that the work is done in.
 _BYTES = 1 << 18
+# Up to so many classes, contiguous rows are short enough to be worth copying.
+_SHORT = 64
 
 
 def run(
@@ -105,7 +107,7 @@ def _on_blocks(
     arrays = tuple(map(xp.asarray, (rows.logits, *others)))
     blocks = list(enumerate(_blocks_of(arrays[0], rows)))
     outputs = tuple(_output(xp, arrays[0], rows, result, len(blocks)) for result in results)
-    run_block = _on_columns if _is_narrow(arrays[0], rows.axes) else _on_rows
+    run_block = _on_columns if _is_short(arrays[0], rows.axes) else _on_rows
 
     def fill(numbered: tuple[int, tuple[slice, ...]]) -> None:
         number, block = numbered
@@ -132,11 +134,11 @@ def _on_columns(on_block: Kernel, xp: ModuleType, rows: Rows, parts: list[Any]) 
     return tuple(xp.moveaxis(value, 0, axis) for value in on_block(xp, *columns, axes=(0,)))
 
 
-def _is_narrow(logits: Any, axes: tuple[int, ...]) -> bool:
+def _is_short(logits: Any, axes: tuple[int, ...]) -> bool:
     """Whether rows are short and contiguous in memory."""
     strides = strides_of(logits)
     nearest = min(abs(stride) for stride, length in zip(strides, logits.shape, strict=True) if length > 1)
-    return len(axes) == 1 and logits.shape[axes[0]] <= FEW and abs(strides[axes[0]]) == nearest
+    return len(axes) == 1 and logits.shape[axes[0]] <= _SHORT and abs(strides[axes[0]]) == nearest
 
 
 def _contiguous(xp: ModuleType, array: Any, dtype: Any) -> Any:

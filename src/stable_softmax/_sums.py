@@ -5,8 +5,9 @@ from typing import Any
 
 from stable_softmax._backends import is_eager, is_summed_pairwise
 
-# So many terms may be added one after another. More are added as sums of 64, then as sums of 64 such sums, and so on.
-FEW = 64
+# So many terms are added one after another; more, as sums of so many, then as sums of so many such sums, and so on.
+# Each such sum of eight can round seven times in one direction.
+_FEW = 8
 
 
 def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
@@ -15,10 +16,10 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     NumPy sums pairwise only along the axis that is contiguous in memory. Along any other, 10^6 equal float32 terms
     lose five of the seven digits. XLA and GPU libraries sum as a tree.
     """
-    axes = tuple(axis for axis in axes if terms.shape[axis] > 1)
+    axes = tuple(axis for axis in axes if terms.shape[axis] != 1)
     if is_eager(terms):
         for axis in axes:
-            while terms.shape[axis] > FEW and not is_summed_pairwise(terms, axis):
+            while terms.shape[axis] > _FEW and not is_summed_pairwise(terms, axis):
                 terms = _block_sums(xp, terms, axis)
             terms = xp.sum(terms, axis=axis, keepdims=True)
         return terms
@@ -42,11 +43,11 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
 def _block_sums(xp: ModuleType, terms: Any, axis: int) -> Any:
     """Return the sums of the successive blocks along `axis`; the last block may be shorter."""
     before, after = terms.shape[:axis], terms.shape[axis + 1 :]
-    blocks, remainder = divmod(terms.shape[axis], FEW)
+    blocks, remainder = divmod(terms.shape[axis], _FEW)
     along = (slice(None),) * axis
-    whole = xp.reshape(terms[(*along, slice(blocks * FEW), ...)], (*before, blocks, FEW, *after))
+    whole = xp.reshape(terms[(*along, slice(blocks * _FEW), ...)], (*before, blocks, _FEW, *after))
     sums = xp.sum(whole, axis=axis + 1)
     if not remainder:
         return sums
-    last = xp.sum(terms[(*along, slice(blocks * FEW, None), ...)], axis=axis, keepdims=True)
+    last = xp.sum(terms[(*along, slice(blocks * _FEW, None), ...)], axis=axis, keepdims=True)
     return xp.concat([sums, last], axis=axis)
