@@ -1,46 +1,47 @@
 """The questions that the code asks about the library behind an array."""
 
+import math
+from types import ModuleType
 from typing import Any
 
 from array_api_compat import (
-    array_namespace,
     is_array_api_strict_namespace,
-    is_jax_array,
-    is_numpy_array,
-    is_torch_array,
+    is_jax_namespace,
+    is_numpy_namespace,
+    is_torch_namespace,
 )
 
 # Below, dividing the work into blocks would cost more than it saves.
 _SMALL = 4096
 
 
-def is_eager(array: Any) -> bool:
+def is_eager(xp: ModuleType, array: Any) -> bool:
     """Whether each operation on `array` runs at once on the CPU, on values that can be read for free.
 
     If not, values cannot steer the code, and a compiler may fuse operations and contract their roundings.
     """
-    return is_writable(array) or is_array_api_strict_namespace(array_namespace(array))
+    return is_writable(xp, array) or is_array_api_strict_namespace(xp)
 
 
-def warns(array: Any) -> bool:
-    """Whether NumPy does the work on `array`, which warns of overflow and of invalid values."""
-    return is_numpy_array(array) or is_array_api_strict_namespace(array_namespace(array))
+def warns(xp: ModuleType) -> bool:
+    """Whether NumPy does the work, which warns of overflow and of invalid values."""
+    return is_numpy_namespace(xp) or is_array_api_strict_namespace(xp)
 
 
-def is_writable(array: Any) -> bool:
-    """Whether an eager array also takes values at an array of indices, which the standard leaves out."""
-    if is_numpy_array(array):
+def is_writable(xp: ModuleType, array: Any) -> bool:
+    """Whether an eager array also gives and takes values at an array of indices, which the standard leaves out."""
+    if is_numpy_namespace(xp):
         return True
-    if not is_torch_array(array) or array.device.type != "cpu":
+    if not is_torch_namespace(xp) or array.device.type != "cpu":
         return False
     from stable_softmax._derivatives._torch import is_transformed
 
     return not is_transformed(array)
 
 
-def in_blocks(logits: Any) -> bool:
+def in_blocks(xp: ModuleType, logits: Any) -> bool:
     """Whether the work on an array is done block by block: parts of it can be read and stored, and it is large."""
-    return is_numpy_array(logits) and logits.size > _SMALL
+    return is_numpy_namespace(xp) and logits.size > _SMALL
 
 
 def strides_of(array: Any) -> tuple[int, ...]:
@@ -48,14 +49,14 @@ def strides_of(array: Any) -> tuple[int, ...]:
     return tuple(array.strides)
 
 
-def is_summed_pairwise(array: Any, axis: int) -> bool:
+def is_summed_pairwise(xp: ModuleType, array: Any, axis: int) -> bool:
     """Whether the sum along an axis is known to be a sum of sums of halves, and so on."""
-    return is_numpy_array(array) and array.flags.c_contiguous and axis == array.ndim - 1
+    return is_numpy_namespace(xp) and array.flags.c_contiguous and math.prod(array.shape[axis + 1 :]) == 1
 
 
-def is_split(array: Any, axis: int) -> bool:
+def is_split(xp: ModuleType, array: Any, axis: int) -> bool:
     """Whether `axis` is known to lie on several devices, so that nothing may be picked by an index along it."""
-    if not is_jax_array(array):
+    if not is_jax_namespace(xp):
         return False
     from stable_softmax._derivatives._jax import is_sharded
 

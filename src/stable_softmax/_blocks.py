@@ -20,7 +20,7 @@ Result: TypeAlias = Literal["classes", "rows", "total"]
 Kernel: TypeAlias = Callable[..., tuple[Any, ...]]
 
 # Of the dtype that the work is done in.
-_BYTES = 1 << 18
+_BYTES = 1 << 19
 # Up to so many classes, contiguous rows are short enough to be worth copying.
 _SHORT = 64
 
@@ -48,7 +48,7 @@ def run(
 
     if is_dask_array(rows.logits):
         values = _on_chunks(on_block, rows, others, results)
-    elif in_blocks(rows.logits):
+    elif in_blocks(xp, rows.logits):
         values = _on_blocks(on_block, xp, rows, others, results)
     else:
         values = on_block(xp, rows.logits, *others, axes=rows.axes)

@@ -21,7 +21,7 @@ def converted(xp: ModuleType, values: Any, dtype: Any) -> Any:
     if is_dask_array(values):
         chunks: Any = values
         return chunks.map_blocks(lambda chunk: converted(array_namespace(chunk), chunk, dtype), dtype=dtype)
-    return xp.astype(_to_infinity(xp, values, dtype) if warns(values) else values, dtype)
+    return xp.astype(_to_infinity(xp, values, dtype) if warns(xp) else values, dtype)
 
 
 def _to_infinity(xp: ModuleType, values: Any, dtype: Any) -> Any:

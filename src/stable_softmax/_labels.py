@@ -4,11 +4,21 @@ Class ids come with an axis of length 1 in the place of the class axis.
 """
 
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from array_api_compat import device
 
 from stable_softmax._backends import is_eager, is_split, is_writable
+
+
+class Place(NamedTuple):
+    """Where in each row its class id points."""
+
+    class_ids: Any
+    #: Which of them are in range; None if all are.
+    valid: Any
+    #: The indices along each axis, if entries can be picked and replaced by these.
+    indices: tuple[Any, ...] | None
 
 
 def check_class_ids(
@@ -24,7 +34,9 @@ def check_class_ids(
 
     An id must be in range, and point to a class that `where` leaves, unless it is the one to ignore.
     """
-    if not is_eager(class_ids):
+    if not is_eager(xp, class_ids):
+        return
+    if where is None and ignored_id is None and _all_in_range(xp, class_ids, shape[axis]):
         return
     good = in_range(class_ids, shape[axis])
     if where is not None:
@@ -50,30 +62,41 @@ def first_bad(xp: ModuleType, good: Any, values: Any) -> tuple[tuple[int, ...], 
 
 def is_marked(xp: ModuleType, where: Any, class_ids: Any, shape: tuple[int, ...], axis: int) -> Any:
     """Return whether each row's class id is in range, and its entry in the mask is true."""
-    if not is_eager(class_ids):
+    if not is_eager(xp, class_ids):
         return xp.any(where & (_along(xp, shape, axis, class_ids) == class_ids), axis=axis, keepdims=True)
     valid = in_range(class_ids, shape[axis])
     return valid & xp.take_along_axis(xp.broadcast_to(where, shape), xp.where(valid, class_ids, 0), axis=axis)
 
 
-def entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
-    """Pick each row's entry at its class id, NaN where the id is out of range."""
-    valid = in_range(class_ids, rows.shape[axis])
-    if is_split(rows, axis):
-        picked = xp.sum(xp.where(is_entry(xp, rows, class_ids, axis), rows, 0), axis=axis, keepdims=True)
+def place_of(xp: ModuleType, shape: tuple[int, ...], class_ids: Any, axis: int) -> Place:
+    """Find the places of class ids in rows, of which `shape` is the shape."""
+    valid = in_range(class_ids, shape[axis])
+    if not is_writable(xp, class_ids):
+        return Place(class_ids, valid, None)
+    if xp.all(valid):
+        valid = None
     else:
-        picked = xp.take_along_axis(rows, xp.where(valid, class_ids, 0), axis=axis)
-    return xp.where(valid, picked, xp.nan)
+        class_ids = xp.where(valid, class_ids, 0)
+    indices = [class_ids if i == axis else _along(xp, shape, i, class_ids) for i in range(len(shape))]
+    return Place(class_ids, valid, tuple(indices))
 
 
-def with_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int, value: Any) -> Any:
-    """Return `rows` with `value` in each row's entry at its class id. May overwrite `rows`."""
-    if not (is_writable(rows) and is_writable(class_ids)):
-        return xp.where(is_entry(xp, rows, class_ids, axis), value, rows)
-    index = [_along(xp, rows.shape, i, class_ids) for i in range(rows.ndim)]
-    # An id out of range, which a Dask chunk may hold, makes the row NaN elsewhere: any entry will do.
-    index[axis] = xp.clip(class_ids, min=0, max=rows.shape[axis] - 1)
-    rows[tuple(index)] = value
+def entry(xp: ModuleType, rows: Any, place: Place, axis: int) -> Any:
+    """Pick each row's entry at its place, NaN where the class id is out of range."""
+    if place.indices is not None:
+        picked = rows[place.indices]
+    elif is_split(xp, rows, axis):
+        picked = xp.sum(xp.where(is_entry(xp, rows, place.class_ids, axis), rows, 0), axis=axis, keepdims=True)
+    else:
+        picked = xp.take_along_axis(rows, xp.where(place.valid, place.class_ids, 0), axis=axis)
+    return picked if place.valid is None else xp.where(place.valid, picked, xp.nan)
+
+
+def with_entry(xp: ModuleType, rows: Any, place: Place, axis: int, value: Any) -> Any:
+    """Return `rows` with `value` in each row's entry at its place, or anywhere if there is none. May overwrite `rows`."""
+    if place.indices is None:
+        return xp.where(is_entry(xp, rows, place.class_ids, axis), value, rows)
+    rows[place.indices] = value
     return rows
 
 
@@ -91,6 +114,11 @@ def _along(xp: ModuleType, shape: tuple[int, ...], axis: int, class_ids: Any) ->
 def in_range(class_ids: Any, classes: int) -> Any:
     """Return where class ids lie in [0, classes)."""
     return (class_ids >= 0) & (class_ids < classes)
+
+
+def _all_in_range(xp: ModuleType, class_ids: Any, classes: int) -> bool:
+    """Return the same for all together, without a temporary array."""
+    return 0 in class_ids.shape or bool(xp.min(class_ids) >= 0 and xp.max(class_ids) < classes)
 
 
 def _position(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:

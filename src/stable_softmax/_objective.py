@@ -105,7 +105,7 @@ def _times(xp: ModuleType, number: float, values: Any) -> Any:
 
 def _square(xp: ModuleType, values: Any) -> Any:
     """Return the squares, without NumPy's warning where they overflow."""
-    if not warns(values):
+    if not warns(xp):
         return values**2
     overflows = xp.abs(values) > math.sqrt(float(xp.finfo(values.dtype).max))
     return xp.where(overflows, xp.inf, xp.where(overflows, 0, values) ** 2)

@@ -39,22 +39,22 @@ def logsumexp(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
 
 def crossentropy(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> Any:
     """Return `log(sum(e)) - d_y` as `log1p(rest + (e_y - 1)) - d_y`, of which no term is negative."""
-    _, rest, label_shifted = _split_at_label(xp, logits, class_ids, axis)
+    _, rest, label_shifted, _ = _split_at_label(xp, logits, class_ids, axis)
     return _loss(xp, rest, label_shifted, axis)
 
 
 def crossentropy_gradient(xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1) -> Any:
     """Return the gradient of the loss, divided by `divisor`: `e_j / sum(e)`, and at the label `-rest / sum(e)`."""
-    others, rest, label_shifted = _split_at_label(xp, logits, class_ids, axis)
-    return _gradient(xp, others, rest, label_shifted, class_ids, axis, divisor)
+    others, rest, label_shifted, place = _split_at_label(xp, logits, class_ids, axis)
+    return _gradient(xp, others, rest, label_shifted, place, axis, divisor)
 
 
 def crossentropy_and_gradient(
     xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1
 ) -> tuple[Any, Any]:
     """Return both from one evaluation of the exponentials."""
-    others, rest, label_shifted = _split_at_label(xp, logits, class_ids, axis)
-    gradient = _gradient(xp, others, rest, label_shifted, class_ids, axis, divisor)
+    others, rest, label_shifted, place = _split_at_label(xp, logits, class_ids, axis)
+    gradient = _gradient(xp, others, rest, label_shifted, place, axis, divisor)
     return _loss(xp, rest, label_shifted, axis), gradient
 
 
@@ -66,12 +66,12 @@ def _loss(xp: ModuleType, rest: Any, label_shifted: Any, axis: int) -> Any:
 
 
 def _gradient(
-    xp: ModuleType, others: Any, rest: Any, label_shifted: Any, class_ids: Any, axis: int, divisor: int
+    xp: ModuleType, others: Any, rest: Any, label_shifted: Any, place: _labels.Place, axis: int, divisor: int
 ) -> Any:
     def denominator(rest: Any, label_shifted: Any) -> Any:
         return (rest + xp.exp(label_shifted)) * divisor
 
-    numerators = _labels.with_entry(xp, others, class_ids, axis, -rest)
+    numerators = _labels.with_entry(xp, others, place, axis, -rest)
     return numerators / _for_each_row(xp, denominator, rest, label_shifted, axes=(axis,))
 
 
@@ -87,15 +87,16 @@ def _log_total(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> Any:
 
 def _for_each_row(xp: ModuleType, function: Callable[..., Any], *values: Any, axes: tuple[int, ...]) -> Any:
     """Return the function of values that have one entry for each row."""
-    if is_eager(values[0]):
+    if is_eager(xp, values[0]):
         return function(*values)
     # Compilers vectorize along the last axis, which has length 1 here.
     result = function(*(xp.squeeze(value, axis=axes) for value in values))
     return xp.reshape(result, values[0].shape)
 
 
-def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any]:
-    """Return `e` with 0 at the label, the sum of that, and `d` at the label."""
+def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any, _labels.Place]:
+    """Return `e` with 0 at the label, the sum of that, `d` at the label, and the label's place."""
+    place = _labels.place_of(xp, logits.shape, class_ids, axis)
     shifted = _shifted(xp, logits, (axis,))
-    others = _labels.with_entry(xp, xp.exp(shifted), class_ids, axis, 0)
-    return others, accurate_sum(xp, others, (axis,)), _labels.entry(xp, shifted, class_ids, axis)
+    others = _labels.with_entry(xp, xp.exp(shifted), place, axis, 0)
+    return others, accurate_sum(xp, others, (axis,)), _labels.entry(xp, shifted, place, axis), place

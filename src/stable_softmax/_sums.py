@@ -17,9 +17,9 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     lose five of the seven digits. XLA and GPU libraries sum as a tree.
     """
     axes = tuple(axis for axis in axes if terms.shape[axis] != 1)
-    if is_eager(terms):
+    if is_eager(xp, terms):
         for axis in axes:
-            while terms.shape[axis] > _FEW and not is_summed_pairwise(terms, axis):
+            while terms.shape[axis] > _FEW and not is_summed_pairwise(xp, terms, axis):
                 terms = _block_sums(xp, terms, axis)
             terms = xp.sum(terms, axis=axis, keepdims=True)
         return terms
@@ -29,7 +29,7 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
 def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> Any:
     """Return the sum of `exp(shifted)` over all but one of the maximal entries, of which `shifted` is exactly 0."""
     exponentials = xp.exp(shifted)
-    if is_eager(shifted):
+    if is_eager(xp, shifted):
         total = accurate_sum(xp, exponentials, axes)
         # Below 2, there is one maximal entry. From 2 on, subtracting 1 costs no digits.
         return xp.where(total < 2, accurate_sum(xp, exponentials * xp.astype(shifted < 0, shifted.dtype), axes), total - 1)

@@ -86,7 +86,7 @@ def example_weights(xp: ModuleType, logits: Any, *arrays: Any, axes: tuple[int, 
 def checked_weights(xp: ModuleType, class_weights: Any) -> Any:
     """Raise for the first bad class weight where values can be read for free; elsewhere, make bad ones NaN."""
     good = (class_weights >= 0) & (class_weights < xp.inf)
-    if not is_eager(class_weights):
+    if not is_eager(xp, class_weights):
         return xp.where(good, class_weights, xp.nan)
     if not xp.all(good):
         position, value = _labels.first_bad(xp, good, xp.reshape(class_weights, (-1,)))
@@ -115,7 +115,8 @@ def _hard_targets(
 
 def _weights_of(xp: ModuleType, logits: Any, named: dict[str, Any], class_ids: Any, axis: int) -> Any:
     """Return the weight of each example's class, NaN where the id is out of range."""
-    return _labels.entry(xp, xp.broadcast_to(named["class_weights"], logits.shape), class_ids, axis)
+    weights = xp.broadcast_to(named["class_weights"], logits.shape)
+    return _labels.entry(xp, weights, _labels.place_of(xp, logits.shape, class_ids, axis), axis)
 
 
 def _counted(class_ids: Any, options: Options) -> Any:
@@ -132,7 +133,8 @@ def _soft_targets(
         targets = (1 - options.label_smoothing) * targets + _smoothing(xp, logits, named, axis, options)
     largest = xp.argmax(targets, axis=axis, keepdims=True)
     others = xp.where(_labels.is_entry(xp, targets, largest, axis), 0, targets)
-    return logits, Targets(largest, _labels.entry(xp, targets, largest, axis), others)
+    scale = xp.max(targets, axis=axis, keepdims=True)
+    return logits, Targets(largest, scale, others)
 
 
 def _smoothing(xp: ModuleType, logits: Any, named: dict[str, Any], axis: int, options: Options) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from array_api_compat import is_jax_array, is_torch_array
+from array_api_compat import is_jax_namespace, is_torch_namespace
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Call:
 
 def call(function: Differentiable, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:
     """Return the function's value, in the form that the array library knows how to differentiate."""
-    if is_jax_array(logits):
+    if is_jax_namespace(xp):
         from stable_softmax._derivatives import _jax
 
         return _jax.evaluate(Call(function, tuple(options.items())), logits, *others)
-    if is_torch_array(logits):
+    if is_torch_namespace(xp):
         from stable_softmax._derivatives import _torch
 
         return _torch.evaluate(Call(function, tuple(options.items())), logits, *others)
