@@ -93,7 +93,7 @@ def entry(xp: ModuleType, rows: Any, place: Place, axis: int) -> Any:
 
 
 def with_entry(xp: ModuleType, rows: Any, place: Place, axis: int, value: Any) -> Any:
-    """Return `rows` with `value` in each row's entry at its place, or anywhere if there is none. May overwrite `rows`."""
+    """Return `rows`, perhaps overwritten, with `value` at each row's place, or anywhere in a row that has none."""
     if place.indices is None:
         return xp.where(is_entry(xp, rows, place.class_ids, axis), value, rows)
     rows[place.indices] = value

@@ -32,7 +32,9 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
     if is_eager(xp, shifted):
         total = accurate_sum(xp, exponentials, axes)
         # Below 2, there is one maximal entry. From 2 on, subtracting 1 costs no digits.
-        return xp.where(total < 2, accurate_sum(xp, exponentials * xp.astype(shifted < 0, shifted.dtype), axes), total - 1)
+        return xp.where(
+            total < 2, accurate_sum(xp, exponentials * xp.astype(shifted < 0, shifted.dtype), axes), total - 1
+        )
     # Compilers vectorize a minimum within a sum better than a selection. This is 0 at the maxima, and else beyond 1.
     below = shifted * -float(xp.finfo(shifted.dtype).max)
     others = accurate_sum(xp, xp.minimum(exponentials, below), axes)
