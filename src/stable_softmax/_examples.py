@@ -90,7 +90,8 @@ def _arrays(xp: ModuleType, rows: Rows, reference_answers: Any, where: Any, clas
 
 def _number_of_examples(rows: Rows) -> int:
     """Return the number of examples, and 1 for none: the mean over none is 0."""
-    return max(1, math.prod(length for i, length in enumerate(rows.logits.shape) if i not in rows.axes))
+    # A list, since the compiler of PyTorch refuses a generator here.
+    return max(1, math.prod([length for i, length in enumerate(rows.logits.shape) if i not in rows.axes]))
 
 
 def _weighted_number(xp: ModuleType, rows: Rows, arrays: dict[str, Any], options: Options) -> Any:
