@@ -20,7 +20,7 @@ Result: TypeAlias = Literal["classes", "rows", "total"]
 Kernel: TypeAlias = Callable[..., tuple[Any, ...]]
 
 # Of the dtype that the work is done in.
-_BYTES = 1 << 19
+_BYTES = 1 << 20
 # Up to so many classes, contiguous rows are short enough to be worth copying.
 _SHORT = 64
 

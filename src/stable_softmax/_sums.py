@@ -5,9 +5,10 @@ from typing import Any
 
 from stable_softmax._backends import is_eager, is_summed_pairwise
 
-# So many terms are added one after another; more, as sums of so many, then as sums of so many such sums, and so on.
-# Each such sum of eight can round seven times in one direction.
-_FEW = 8
+# So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
+# A sum of n terms can round n - 1 times in one direction: of the accuracy contract's units, this leaves enough.
+_FEW = 16
+_BLOCK = 8
 
 
 def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
@@ -32,9 +33,11 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
     if is_eager(xp, shifted):
         total = accurate_sum(xp, exponentials, axes)
         # Below 2, there is one maximal entry. From 2 on, subtracting 1 costs no digits.
-        return xp.where(
-            total < 2, accurate_sum(xp, exponentials * xp.astype(shifted < 0, shifted.dtype), axes), total - 1
-        )
+        single = total < 2
+        if not xp.any(single):
+            return total - 1
+        others = exponentials * xp.astype(shifted < 0, shifted.dtype)
+        return xp.where(single, accurate_sum(xp, others, axes), total - 1)
     # Compilers vectorize a minimum within a sum better than a selection. This is 0 at the maxima, and else beyond 1.
     below = shifted * -float(xp.finfo(shifted.dtype).max)
     others = accurate_sum(xp, xp.minimum(exponentials, below), axes)
@@ -45,11 +48,11 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
 def _block_sums(xp: ModuleType, terms: Any, axis: int) -> Any:
     """Return the sums of the successive blocks along `axis`; the last block may be shorter."""
     before, after = terms.shape[:axis], terms.shape[axis + 1 :]
-    blocks, remainder = divmod(terms.shape[axis], _FEW)
+    blocks, remainder = divmod(terms.shape[axis], _BLOCK)
     along = (slice(None),) * axis
-    whole = xp.reshape(terms[(*along, slice(blocks * _FEW), ...)], (*before, blocks, _FEW, *after))
+    whole = xp.reshape(terms[(*along, slice(blocks * _BLOCK), ...)], (*before, blocks, _BLOCK, *after))
     sums = xp.sum(whole, axis=axis + 1)
     if not remainder:
         return sums
-    last = xp.sum(terms[(*along, slice(blocks * _FEW, None), ...)], axis=axis, keepdims=True)
+    last = xp.sum(terms[(*along, slice(blocks * _BLOCK, None), ...)], axis=axis, keepdims=True)
     return xp.concat([sums, last], axis=axis)
