@@ -132,6 +132,19 @@ def test_terms_at_the_rounding_edge_of_the_largest_keep_the_contract(backend, dt
     assert_contract(backend, representable(logits, dtype), class_ids, dtype, axis)
 
 
+def test_several_class_axes_keep_the_contract_as_one_does(backend):
+    """Two maxima, and terms at the rounding edge of their sum: sums along one axis after another would add up."""
+    shape = (16,) * 5 if str(backend) == "numpy" else (16,) * 4
+    row = np.zeros(int(np.prod(shape)))
+    row[:2] = -np.log(2.0**-24 * 1.1)
+    row = representable(row, "float32")
+    exact = exact_rows(row[None], np.asarray([5]))
+    z = backend.logits(row.reshape(shape), "float32")
+    for name in ("softmax", "log_softmax"):
+        values = backend.call(getattr(stable_softmax, name), z, axis=None).reshape(1, -1)
+        assert error_shares(values, getattr(exact, name), row[None], "float32").max() <= 1, name
+
+
 @pytest.mark.only_backends("numpy")
 @pytest.mark.parametrize("view", ["fortran", "every second class", "reversed", "read-only", "transposed"])
 def test_memory_layout_changes_nothing(dtype, view):

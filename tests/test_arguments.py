@@ -168,3 +168,11 @@ def test_keepdims_that_is_no_truth_value(library, keepdims):
 def test_number_beyond_all_floats(library, loss):
     with pytest.raises(ValueError, match=r"^z_loss must be finite and not negative, but is 1000"):
         loss(logits_of(library, 2, 3), library.array(np.zeros(2, np.int64)), z_loss=10**400)
+
+
+@pytest.mark.only_backends("numpy")
+@pytest.mark.parametrize("size", [2, 10_000])
+def test_masked_arrays_are_refused_with_the_way_to_go(size):
+    logits = np.ma.masked_array(np.ones((size, 2)), mask=np.zeros((size, 2)))
+    with pytest.raises(TypeError, match=r"^logits must not be a masked array: pass its data, and .* as where$"):
+        stable_softmax.softmax(logits)

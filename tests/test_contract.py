@@ -114,6 +114,20 @@ def test_finite_logits_of_any_size_never_give_nan(backend, dtype):
     np.testing.assert_array_equal(backend.call(softmax, z)[0], [1, 0, 0])
 
 
+def test_mean_is_finite_where_the_sum_is_not(backend):
+    """Whatever the library: no intermediate sum may overflow."""
+    z, y = backend.logits([[3e38, 0.0]] * 10, "float32"), backend.array(np.ones(10, np.int64))
+    loss = backend.call(stable_softmax.softmax_crossentropy_with_logits, z, y, reduction="mean")
+    np.testing.assert_allclose(loss, np.float32(3e38), rtol=1e-6)
+
+
+@pytest.mark.only_backends("numpy")
+def test_longdouble_gives_no_warning():
+    infinite = np.asarray([[np.inf, 0]], np.longdouble)
+    assert np.all(np.isnan(stable_softmax.softmax(infinite)))
+    assert stable_softmax.logsumexp(infinite, dtype=np.float64) == np.inf
+
+
 def test_empty_batch_gives_empty_results_and_zero_when_reduced(backend, dtype):
     z, y = backend.logits(np.zeros((0, 3)), dtype), backend.array(np.zeros(0, np.int64))
     loss, gradient = backend.call(value_and_grad_softmax_crossentropy_with_logits, z, y, reduction="none")

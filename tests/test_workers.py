@@ -86,3 +86,9 @@ def test_bad_numbers_are_refused(workers, error):
     with pytest.raises(error, match="workers must be"), set_workers(workers):
         pass
     assert get_workers() == 1
+
+
+def test_workers_see_the_floating_point_errors_that_the_caller_asks_for():
+    logits = np.tile([0.0, -800.0], (200_000, 1))
+    with np.errstate(under="raise"), set_workers(2), pytest.raises(FloatingPointError):
+        stable_softmax.softmax(logits)

@@ -7,6 +7,7 @@ from numbers import Real
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from stable_softmax._conversion import converted
@@ -34,6 +35,8 @@ def namespace_of(**arrays: Any) -> ModuleType:
                 f"{name} must be an array of a library that array-api-compat supports "
                 f"(NumPy, JAX, PyTorch, Dask, ...), not {_type_name(array)}"
             )
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} must not be a masked array: pass its data, and the mask's inverse as where")
     try:
         return array_namespace(*arrays.values())
     except TypeError as error:
@@ -84,14 +87,13 @@ def class_ids_of(xp: ModuleType, reference_answers: Any, rows: Rows) -> Any:
     return xp.expand_dims(converted(xp, reference_answers, _default_dtype(xp, "integral")), axis=axis)
 
 
-def probabilities_of(xp: ModuleType, reference_answers: Any, rows: Rows) -> Any:
-    """Check the shape of target probabilities, and convert them to the dtype to work in."""
+def check_probabilities(reference_answers: Any, rows: Rows) -> None:
+    """Check the shape of target probabilities."""
     if reference_answers.shape != rows.logits.shape:
         raise ValueError(
             f"reference_answers must have logits' shape {tuple(rows.logits.shape)} when they are probabilities, "
             f"as of dtype {reference_answers.dtype}, not {tuple(reference_answers.shape)}"
         )
-    return converted(xp, reference_answers, rows.working)
 
 
 def where_of(xp: ModuleType, where: Any, rows: Rows) -> Any:
@@ -119,13 +121,12 @@ def class_weights_of(xp: ModuleType, class_weights: Any, rows: Rows) -> Any:
     return xp.reshape(converted(xp, class_weights, rows.working), shape)
 
 
-def vector_of(xp: ModuleType, vector: Any, rows: Rows) -> Any:
-    """Check a vector that must match the logits, and convert it to the dtype to work in."""
+def check_vector(xp: ModuleType, vector: Any, rows: Rows) -> None:
+    """Check dtype and shape of a vector that must match the logits."""
     if not xp.isdtype(vector.dtype, ("real floating", "integral")):
         raise TypeError(f"vector must have a real floating-point or integer dtype, not {vector.dtype}")
     if vector.shape != rows.logits.shape:
         raise ValueError(f"vector must have logits' shape {tuple(rows.logits.shape)}, not {tuple(vector.shape)}")
-    return converted(xp, vector, rows.working)
 
 
 def check_single_axis(axis: object) -> None:

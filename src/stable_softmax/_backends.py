@@ -50,7 +50,7 @@ def strides_of(array: Any) -> tuple[int, ...]:
 
 
 def is_summed_pairwise(xp: ModuleType, array: Any, axis: int) -> bool:
-    """Whether the sum along an axis is known to be a sum of sums of halves, and so on."""
+    """Whether NumPy's sum along an axis is a sum of sums of halves, and so on, up to the length of its buffers."""
     return is_numpy_namespace(xp) and array.flags.c_contiguous and math.prod(array.shape[axis + 1 :]) == 1
 
 

@@ -136,9 +136,11 @@ def _on_columns(on_block: Kernel, xp: ModuleType, rows: Rows, parts: list[Any]) 
 
 def _is_short(logits: Any, axes: tuple[int, ...]) -> bool:
     """Whether rows are short and contiguous in memory."""
+    if len(axes) > 1 or logits.shape[axes[0]] > _SHORT:
+        return False
     strides = strides_of(logits)
-    nearest = min(abs(stride) for stride, length in zip(strides, logits.shape, strict=True) if length > 1)
-    return len(axes) == 1 and logits.shape[axes[0]] <= _SHORT and abs(strides[axes[0]]) == nearest
+    smallest = min(abs(stride) for stride, length in zip(strides, logits.shape, strict=True) if length > 1)
+    return abs(strides[axes[0]]) == smallest
 
 
 def _contiguous(xp: ModuleType, array: Any, dtype: Any) -> Any:
@@ -148,8 +150,10 @@ def _contiguous(xp: ModuleType, array: Any, dtype: Any) -> Any:
 
 
 def _output(xp: ModuleType, logits: Any, rows: Rows, result: Result, blocks: int) -> Any:
-    if result == "classes":
+    if result == "classes" and 0 not in strides_of(logits):
         return xp.empty_like(logits, dtype=rows.dtype)
+    if result == "classes":
+        return xp.empty(logits.shape, dtype=rows.dtype, device=device(logits))
     shape = tuple(1 if i in rows.axes else length for i, length in enumerate(logits.shape))
     return xp.empty((blocks,) if result == "total" else shape, dtype=rows.working, device=device(logits))
 
@@ -162,7 +166,7 @@ def _blocks_of(logits: Any, rows: Rows) -> Iterator[tuple[slice, ...]]:
     size = math.prod(logits.shape)
     for axis in sorted(set(range(logits.ndim)) - set(rows.axes), key=lambda i: -abs(strides[i])):
         size //= logits.shape[axis]
-        steps[axis] = min(logits.shape[axis], _odd_lines(max(1, elements // size)))
+        steps[axis] = min(logits.shape[axis], _off_powers_of_two(max(1, elements // size)))
         if steps[axis] > 1:
             break
     return product(
@@ -173,11 +177,8 @@ def _blocks_of(logits: Any, rows: Rows) -> Iterator[tuple[slice, ...]]:
     )
 
 
-def _odd_lines(rows: int) -> int:
-    """Return nearly as many, but of many rows an odd number of cache lines.
-
-    Columns that are a power of two apart would share the same few places of the nearest cache.
-    """
+def _off_powers_of_two(rows: int) -> int:
+    """Return nearly as many: columns that are a power of two apart would share few places of the nearest cache."""
     return rows if rows < 64 else rows // 32 * 32 - 16
 
 

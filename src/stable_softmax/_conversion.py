@@ -27,7 +27,7 @@ def converted(xp: ModuleType, values: Any, dtype: Any) -> Any:
 def _to_infinity(xp: ModuleType, values: Any, dtype: Any) -> Any:
     """Return the values, and infinity instead of those that the dtype is too narrow for."""
     limits = xp.finfo(dtype)
-    epsilon = float(limits.eps)
-    # Halfway between the largest number and the next power of two; from here on, rounding gives infinity.
-    edge = float(limits.max) * (4 - epsilon) / (4 - 2 * epsilon)
-    return xp.where(values >= edge, xp.inf, xp.where(values <= -edge, -xp.inf, values))
+    largest, epsilon = float(limits.max), float(limits.eps)
+    # Half the spacing of the largest numbers; from there on, rounding gives infinity.
+    beyond = xp.abs(values) - largest >= largest * (epsilon / (4 - 2 * epsilon))
+    return xp.where(beyond & (values > 0), xp.inf, xp.where(beyond, -xp.inf, values))

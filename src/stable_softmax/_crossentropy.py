@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 from stable_softmax import _blocks, _objective
-from stable_softmax._arguments import Reduction, namespace_of, vector_of
+from stable_softmax._arguments import Reduction, check_vector, namespace_of
 from stable_softmax._conversion import converted
 from stable_softmax._examples import Examples, examples_of
 
@@ -267,7 +267,7 @@ def hvp_softmax_crossentropy_with_logits(
         dtype,
     )
     namespace_of(logits=logits, vector=vector)
-    vector = vector_of(examples.xp, vector, examples.rows)
+    check_vector(examples.xp, vector, examples.rows)
     return _run(_objective.hessian_product, examples, vector, results=("classes",))
 
 
@@ -281,10 +281,8 @@ def _of_losses(examples: Examples) -> _blocks.Result:
 
 
 def _reduced(examples: Examples, losses: Any) -> Any:
-    """Return the losses without the class axis, or their total over the divisor of the mean."""
+    """Return the losses without the class axis, or their total, in the result's dtype."""
     xp, rows = examples.xp, examples.rows
     if examples.reduction == "none":
         losses = xp.squeeze(losses, axis=rows.axes[0])
-    if examples.reduction == "mean":
-        losses = losses / examples.divisor
     return converted(xp, losses, rows.dtype)

@@ -23,8 +23,8 @@ def difference(xp: ModuleType, logits: Any, maximum: Any) -> Any:
 
 
 @cache
-def _limits(xp: ModuleType, dtype: Any) -> tuple[float, float]:
+def _limits(xp: ModuleType, dtype: Any) -> tuple[Any, Any]:
     """Return the largest number, and one whose subtraction from any other cannot overflow."""
     limits = xp.finfo(dtype)
     # Less than half the spacing of the largest numbers.
-    return float(limits.max), float(limits.max) * float(limits.eps) / 8
+    return limits.max, limits.max * limits.eps / 8

@@ -10,6 +10,7 @@ from stable_softmax import _blocks
 from stable_softmax._arguments import (
     Reduction,
     Rows,
+    check_probabilities,
     check_reduction,
     check_single_axis,
     class_ids_of,
@@ -18,7 +19,6 @@ from stable_softmax._arguments import (
     ignored_id_of,
     namespace_of,
     number_of,
-    probabilities_of,
     rows_of,
     where_of,
 )
@@ -37,8 +37,6 @@ class Examples(NamedTuple):
     arrays: tuple[Any, ...]
     options: Options
     reduction: Reduction
-    #: What the sum of the losses is divided by: a number, or an array of shape ().
-    divisor: Any
 
 
 def examples_of(
@@ -69,10 +67,9 @@ def examples_of(
     divisor = _number_of_examples(rows) if reduction == "mean" else 1
     options = Options(tuple(arrays), smoothing, ignored_id, z_loss, divisor)
     if reduction == "mean" and "class_ids" in arrays and ("class_weights" in arrays or ignored_id is not None):
-        divisor = _weighted_number(xp, rows, arrays, options)
-        arrays["divisor"] = xp.reshape(divisor, (1,) * logits.ndim)
+        arrays["divisor"] = xp.reshape(_weighted_number(xp, rows, arrays, options), (1,) * logits.ndim)
         options = replace(options, names=tuple(arrays))
-    return Examples(xp, rows, tuple(arrays.values()), options, reduction, divisor)
+    return Examples(xp, rows, tuple(arrays.values()), options, reduction)
 
 
 def _arrays(xp: ModuleType, rows: Rows, reference_answers: Any, where: Any, class_weights: Any) -> dict[str, Any]:
@@ -80,7 +77,8 @@ def _arrays(xp: ModuleType, rows: Rows, reference_answers: Any, where: Any, clas
     if holds_class_ids(xp, reference_answers):
         arrays["class_ids"] = class_ids_of(xp, reference_answers, rows)
     else:
-        arrays["probabilities"] = probabilities_of(xp, reference_answers, rows)
+        check_probabilities(reference_answers, rows)
+        arrays["probabilities"] = reference_answers
     if where is not None:
         arrays["where"] = where_of(xp, where, rows)
     if class_weights is not None:

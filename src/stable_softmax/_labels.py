@@ -34,13 +34,11 @@ def check_class_ids(
 
     An id must be in range, and point to a class that `where` leaves, unless it is the one to ignore.
     """
-    if not is_eager(xp, class_ids):
+    if not is_eager(xp, class_ids) or not (where is None or is_eager(xp, where)):
         return
     if where is None and ignored_id is None and _all_in_range(xp, class_ids, shape[axis]):
         return
-    good = in_range(class_ids, shape[axis])
-    if where is not None:
-        good = is_marked(xp, where, class_ids, shape, axis)
+    good = in_range(class_ids, shape[axis]) if where is None else is_marked(xp, where, class_ids, shape, axis)
     if ignored_id is not None:
         good = good | (class_ids == ignored_id)
     if not xp.all(good):
@@ -117,7 +115,7 @@ def in_range(class_ids: Any, classes: int) -> Any:
 
 
 def _all_in_range(xp: ModuleType, class_ids: Any, classes: int) -> bool:
-    """Return the same for all together, without a temporary array."""
+    """Return whether all class ids lie in [0, classes), without a temporary array."""
     return 0 in class_ids.shape or bool(xp.min(class_ids) >= 0 and xp.max(class_ids) < classes)
 
 

@@ -12,15 +12,16 @@ from typing import Any
 
 from stable_softmax import _cores
 from stable_softmax._backends import warns
+from stable_softmax._conversion import converted
 from stable_softmax._sums import accurate_sum
 from stable_softmax._targets import Options, Targets, targets_of
 
 
 def losses(xp: ModuleType, logits: Any, *arrays: Any, axes: tuple[int, ...], options: Options) -> Any:
-    """Return the losses."""
+    """Return the losses over the divisor."""
     logits, targets = targets_of(xp, logits, arrays, axes[0], options)
     plain = _cores.crossentropy(xp, logits, targets.class_ids, axes[0])
-    return plain if targets.is_plain else _loss(xp, plain, logits, targets, axes)
+    return _over_divisor(plain, targets) if targets.is_plain else _loss(xp, plain, logits, targets, axes)
 
 
 def gradient(xp: ModuleType, logits: Any, *arrays: Any, axes: tuple[int, ...], options: Options) -> Any:
@@ -40,7 +41,7 @@ def losses_and_gradient(
     logits, targets = targets_of(xp, logits, arrays, axes[0], options)
     if targets.is_plain:
         plain, rows = _cores.crossentropy_and_gradient(xp, logits, targets.class_ids, axes[0], targets.divisor)
-        return plain, _of_left(xp, rows, targets)
+        return _over_divisor(plain, targets), _of_left(xp, rows, targets)
     plain, rows = _cores.crossentropy_and_gradient(xp, logits, targets.class_ids, axes[0])
     return _loss(xp, plain, logits, targets, axes), _gradient(xp, rows, logits, targets, axes)
 
@@ -50,6 +51,7 @@ def hessian_product(
 ) -> Any:
     """Return the Hessian of each loss, over the divisor, times its vector."""
     logits, targets = targets_of(xp, logits, arrays, axes[0], options)
+    vector = converted(xp, vector, logits.dtype)
     if targets.is_plain:
         product = _cores.hessian_product(xp, vector, logits, targets.class_ids, axes[0], targets.divisor)
         return _of_left(xp, product, targets)
@@ -70,7 +72,13 @@ def _loss(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple
         loss = loss + accurate_sum(xp, terms, axes)
     if targets.z_loss:
         loss = loss + _square(xp, _times(xp, math.sqrt(targets.z_loss), _cores.logsumexp(xp, logits, axes)))
-    return _of_counted(xp, loss, targets)
+    return _over_divisor(_of_counted(xp, loss, targets), targets)
+
+
+def _over_divisor(losses: Any, targets: Targets) -> Any:
+    """Return the losses' shares of the mean, which cannot overflow where their sum could."""
+    undivided = isinstance(targets.divisor, int) and targets.divisor == 1
+    return losses if undivided else losses / targets.divisor
 
 
 def _gradient(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:

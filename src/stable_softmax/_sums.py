@@ -6,9 +6,11 @@ from typing import Any
 from stable_softmax._backends import is_eager, is_summed_pairwise
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
-# A sum of n terms can round n - 1 times in one direction: of the accuracy contract's units, this leaves enough.
+# A sum of n terms can round n - 1 times in one direction, of which the accuracy contract allows some 2 log2(n) + 16.
 _FEW = 16
 _BLOCK = 8
+# NumPy sums pairwise as much as its buffers hold, and older versions add up the buffers one after another.
+_BUFFER = 8192
 
 
 def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
@@ -18,13 +20,17 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     lose five of the seven digits. XLA and GPU libraries sum as a tree.
     """
     axes = tuple(axis for axis in axes if terms.shape[axis] != 1)
-    if is_eager(xp, terms):
-        for axis in axes:
-            while terms.shape[axis] > _FEW and not is_summed_pairwise(xp, terms, axis):
-                terms = _block_sums(xp, terms, axis)
-            terms = xp.sum(terms, axis=axis, keepdims=True)
+    if not axes:
         return terms
-    return xp.sum(terms, axis=axes, keepdims=True) if axes else terms
+    if not is_eager(xp, terms):
+        return xp.sum(terms, axis=axes, keepdims=True)
+    if len(axes) > 1:
+        return _sum_over_several(xp, terms, axes)
+    (axis,) = axes
+    few, block = (_BUFFER, _BUFFER) if is_summed_pairwise(xp, terms, axis) else (_FEW, _BLOCK)
+    while terms.shape[axis] > few:
+        terms = _block_sums(xp, terms, axis, block)
+    return xp.sum(terms, axis=axis, keepdims=True)
 
 
 def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> Any:
@@ -32,7 +38,7 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
     exponentials = xp.exp(shifted)
     if is_eager(xp, shifted):
         total = accurate_sum(xp, exponentials, axes)
-        # Below 2, there is one maximal entry. From 2 on, subtracting 1 costs no digits.
+        # Below 2, there is one maximal entry. From 2 on, subtracting 1 costs at most one bit.
         single = total < 2
         if not xp.any(single):
             return total - 1
@@ -45,14 +51,23 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
     return others + (ties - 1)
 
 
-def _block_sums(xp: ModuleType, terms: Any, axis: int) -> Any:
-    """Return the sums of the successive blocks along `axis`; the last block may be shorter."""
+def _sum_over_several(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
+    """Return the sum over axes as that over one, for the rounding of one sum and not of several, one after another."""
+    shape = terms.shape
+    kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
+    merged = xp.reshape(xp.permute_dims(terms, kept + axes), (*(shape[axis] for axis in kept), -1))
+    total = accurate_sum(xp, merged, (len(kept),))
+    return xp.reshape(total, tuple(1 if axis in axes else length for axis, length in enumerate(shape)))
+
+
+def _block_sums(xp: ModuleType, terms: Any, axis: int, length: int) -> Any:
+    """Return the sums of the successive blocks of a length along `axis`; the last block may be shorter."""
     before, after = terms.shape[:axis], terms.shape[axis + 1 :]
-    blocks, remainder = divmod(terms.shape[axis], _BLOCK)
+    blocks, remainder = divmod(terms.shape[axis], length)
     along = (slice(None),) * axis
-    whole = xp.reshape(terms[(*along, slice(blocks * _BLOCK), ...)], (*before, blocks, _BLOCK, *after))
+    whole = xp.reshape(terms[(*along, slice(blocks * length), ...)], (*before, blocks, length, *after))
     sums = xp.sum(whole, axis=axis + 1)
     if not remainder:
         return sums
-    last = xp.sum(terms[(*along, slice(blocks * _BLOCK, None), ...)], axis=axis, keepdims=True)
+    last = xp.sum(terms[(*along, slice(blocks * length, None), ...)], axis=axis, keepdims=True)
     return xp.concat([sums, last], axis=axis)

@@ -16,6 +16,7 @@ from array_api_compat import device
 
 from stable_softmax import _labels
 from stable_softmax._backends import is_eager
+from stable_softmax._conversion import converted
 from stable_softmax._sums import accurate_sum
 
 
@@ -29,7 +30,7 @@ class Options:
     #: As it is among class ids of the default integer dtype; None if no example is ignored.
     ignored_id: int | None = None
     z_loss: float = 0.0
-    #: What gradients are divided by, unless the arrays hold a divisor.
+    #: What losses and gradients are divided by, unless the arrays hold a divisor.
     divisor: int = 1
 
 
@@ -47,7 +48,7 @@ class Targets(NamedTuple):
     #: Which classes are left; None if all are.
     where: Any = None
     z_loss: float = 0.0
-    #: What gradients are divided by.
+    #: What losses and gradients are divided by.
     divisor: Any = 1
 
     @property
@@ -126,7 +127,7 @@ def _counted(class_ids: Any, options: Options) -> Any:
 def _soft_targets(
     xp: ModuleType, logits: Any, named: dict[str, Any], axis: int, options: Options
 ) -> tuple[Any, Targets]:
-    targets = _left(xp, named, named["probabilities"])
+    targets = _left(xp, named, converted(xp, named["probabilities"], logits.dtype))
     if "class_weights" in named:
         targets = targets * _left(xp, named, named["class_weights"])
     if options.label_smoothing:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 _WORKERS = ContextVar("workers", default=1)
@@ -73,8 +73,10 @@ def for_each(function: Callable[[Any], None], items: Sequence[Any]) -> None:
             function(item)
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(share, range(workers)):
-            pass
+        # Each with what holds here, such as NumPy's errstate.
+        shares = [pool.submit(copy_context().run, share, first) for first in range(workers)]
+    for done in shares:
+        done.result()
 
 
 def _number_of(workers: object) -> int:
