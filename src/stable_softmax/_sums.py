@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._backends import is_eager, is_summed_pairwise
+from stable_softmax._backends import can_merge, is_eager, is_summed_pairwise
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
 # A sum of n terms can round n - 1 times in one direction, of which the accuracy contract allows some 2 log2(n) + 16.
@@ -22,10 +22,10 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     axes = tuple(axis for axis in axes if terms.shape[axis] != 1)
     if not axes:
         return terms
+    if len(axes) > 1 and can_merge(xp, terms, axes):
+        return _sum_over_several(xp, terms, axes)
     if not is_eager(xp, terms):
         return xp.sum(terms, axis=axes, keepdims=True)
-    if len(axes) > 1:
-        return _sum_over_several(xp, terms, axes)
     (axis,) = axes
     few, block = (_BUFFER, _BUFFER) if is_summed_pairwise(xp, terms, axis) else (_FEW, _BLOCK)
     while terms.shape[axis] > few:
