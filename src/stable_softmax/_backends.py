@@ -54,13 +54,6 @@ def is_summed_pairwise(xp: ModuleType, array: Any, axis: int) -> bool:
     return is_numpy_namespace(xp) and array.flags.c_contiguous and math.prod(array.shape[axis + 1 :]) == 1
 
 
-def can_merge(xp: ModuleType, array: Any, axes: tuple[int, ...]) -> bool:
-    """Whether several axes can be made one, which lies on one device."""
-    if is_jax_namespace(xp):
-        return not any(is_split(xp, array, axis) for axis in axes)
-    return is_eager(xp, array)
-
-
 def is_split(xp: ModuleType, array: Any, axis: int) -> bool:
     """Whether `axis` is known to lie on several devices, so that nothing may be picked by an index along it."""
     if not is_jax_namespace(xp):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from stable_softmax import _blocks, _cores
 from stable_softmax._arguments import Axis, Rows, namespace_of, rows_of, where_of
-from stable_softmax._backends import can_merge
+from stable_softmax._axes import along_one_axis, can_merge
 from stable_softmax._conversion import converted
 
 Array = TypeVar("Array")
@@ -134,26 +134,20 @@ def _run(
     function: Any, xp: ModuleType, rows: Rows, where: Any, result: _blocks.Result, excluded: float | None = None
 ) -> Any:
     if where is None:
-        return _blocks.run(_along_one_axis, xp, rows, results=(result,), function=function)
+        return _blocks.run(_of_rows, xp, rows, results=(result,), function=function)
     where = where_of(xp, where, rows)
     return _blocks.run(_masked, xp, rows, where, results=(result,), function=function, excluded=excluded)
 
 
-def _along_one_axis(xp: ModuleType, logits: Any, axes: tuple[int, ...], function: Any) -> Any:
-    """Return the function of the logits, with several class axes made one: some libraries sum along many less well."""
-    if len(axes) == 1 or not can_merge(xp, logits, axes):
-        return function(xp, logits, axes=axes)
-    order = (*(axis for axis in range(logits.ndim) if axis not in axes), *axes)
-    ordered = xp.permute_dims(logits, order)
-    kept = logits.ndim - len(axes)
-    values = function(xp, xp.reshape(ordered, (*ordered.shape[:kept], -1)), axes=(kept,))
-    shape = ordered.shape if values.shape[kept] > 1 else (*ordered.shape[:kept], *(1 for _ in axes))
-    return xp.permute_dims(xp.reshape(values, shape), tuple(order.index(axis) for axis in range(logits.ndim)))
+def _of_rows(xp: ModuleType, logits: Any, axes: tuple[int, ...], function: Any) -> Any:
+    if can_merge(xp, logits, axes):
+        return along_one_axis(xp, function, logits, axes)
+    return function(xp, logits, axes=axes)
 
 
 def _masked(
     xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...], function: Any, excluded: float | None
 ) -> Any:
     """Return the function of the logits that the mask leaves, and `excluded`, unless None, for the others."""
-    values = _along_one_axis(xp, xp.where(where, logits, -xp.inf), axes, function)
+    values = _of_rows(xp, xp.where(where, logits, -xp.inf), axes, function)
     return values if excluded is None else xp.where(where, values, excluded)

@@ -3,7 +3,8 @@
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._backends import can_merge, is_eager, is_summed_pairwise
+from stable_softmax._axes import along_one_axis, can_merge
+from stable_softmax._backends import is_eager, is_summed_pairwise
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
 # A sum of n terms can round n - 1 times in one direction, of which the accuracy contract allows some 2 log2(n) + 16.
@@ -22,8 +23,8 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     axes = tuple(axis for axis in axes if terms.shape[axis] != 1)
     if not axes:
         return terms
-    if len(axes) > 1 and can_merge(xp, terms, axes):
-        return _sum_over_several(xp, terms, axes)
+    if can_merge(xp, terms, axes):
+        return along_one_axis(xp, accurate_sum, terms, axes)
     if not is_eager(xp, terms):
         return xp.sum(terms, axis=axes, keepdims=True)
     (axis,) = axes
@@ -49,15 +50,6 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
     others = accurate_sum(xp, xp.minimum(exponentials, below), axes)
     ties = accurate_sum(xp, 1 - xp.clip(below, max=1), axes)
     return others + (ties - 1)
-
-
-def _sum_over_several(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
-    """Return the sum over axes as that over one, for the rounding of one sum and not of several, one after another."""
-    shape = terms.shape
-    kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
-    merged = xp.reshape(xp.permute_dims(terms, kept + axes), (*(shape[axis] for axis in kept), -1))
-    total = accurate_sum(xp, merged, (len(kept),))
-    return xp.reshape(total, tuple(1 if axis in axes else length for axis, length in enumerate(shape)))
 
 
 def _block_sums(xp: ModuleType, terms: Any, axis: int, length: int) -> Any:
