@@ -128,10 +128,13 @@ def _on_rows(on_block: Kernel, xp: ModuleType, rows: Rows, parts: list[Any]) -> 
 
 def _on_columns(on_block: Kernel, xp: ModuleType, rows: Rows, parts: list[Any]) -> tuple[Any, ...]:
     """Run with the class axis first, which makes few long operations of many short ones."""
-    axis = rows.axes[0]
+    (axis,) = rows.axes
+    dimensions = tuple(range(parts[0].ndim))
+    first = (axis, *dimensions[:axis], *dimensions[axis + 1 :])
+    back = (*dimensions[1 : axis + 1], 0, *dimensions[axis + 1 :])
     dtypes = (rows.working, *(part.dtype for part in parts[1:]))
-    columns = [_contiguous(xp, xp.moveaxis(part, axis, 0), dtype) for part, dtype in zip(parts, dtypes, strict=True)]
-    return tuple(xp.moveaxis(value, 0, axis) for value in on_block(xp, *columns, axes=(0,)))
+    columns = [_contiguous(xp, xp.permute_dims(part, first), dtype) for part, dtype in zip(parts, dtypes, strict=True)]
+    return tuple(xp.permute_dims(value, back) for value in on_block(xp, *columns, axes=(0,)))
 
 
 def _is_short(logits: Any, axes: tuple[int, ...]) -> bool:

@@ -64,7 +64,8 @@ def _covariance_product(xp: ModuleType, vector: Any, logits: Any, axes: tuple[in
 def _leaders(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return weights that share 1 out evenly among the maximal entries."""
     leading = xp.astype(logits == xp.max(logits, axis=axes, keepdims=True), logits.dtype)
-    return leading / xp.clip(xp.sum(leading, axis=axes, keepdims=True), min=1)
+    number = xp.sum(leading, axis=axes, keepdims=True)
+    return leading / xp.where(number > 0, number, 1)
 
 
 def _softmax_jvp(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:

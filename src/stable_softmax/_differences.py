@@ -15,7 +15,7 @@ def difference(xp: ModuleType, logits: Any, maximum: Any) -> Any:
         # first, the contracted operation is the product itself.
         return (logits + (maximum - maximum)) - maximum
     largest, moderate = _limits(xp, logits.dtype)
-    if xp.all(xp.abs(maximum) <= moderate):
+    if not xp.count_nonzero(xp.abs(maximum) > moderate):
         return logits - maximum
     # inf - inf and an overflow both make NumPy warn. Neither happens below: NaN and infinity subtract in silence.
     smallest = xp.where(maximum > 0, maximum, 0) - largest

@@ -2,7 +2,6 @@
 
 import math
 import sys
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -68,7 +67,7 @@ def examples_of(
     options = Options(tuple(arrays), smoothing, ignored_id, z_loss, divisor)
     if reduction == "mean" and "class_ids" in arrays and ("class_weights" in arrays or ignored_id is not None):
         arrays["divisor"] = xp.reshape(_weighted_number(xp, rows, arrays, options), (1,) * logits.ndim)
-        options = replace(options, names=tuple(arrays))
+        options = options._replace(names=tuple(arrays))
     return Examples(xp, rows, tuple(arrays.values()), options, reduction)
 
 

@@ -3,6 +3,7 @@
 Class ids come with an axis of length 1 in the place of the class axis.
 """
 
+import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def place_of(xp: ModuleType, shape: tuple[int, ...], class_ids: Any, axis: int) 
     valid = in_range(class_ids, shape[axis])
     if not is_writable(xp, class_ids):
         return Place(class_ids, valid, None)
-    if xp.all(valid):
+    if xp.count_nonzero(valid) == math.prod(valid.shape):  # faster than NumPy's all
         valid = None
     else:
         class_ids = xp.where(valid, class_ids, 0)

@@ -41,7 +41,7 @@ def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> 
         total = accurate_sum(xp, exponentials, axes)
         # Below 2, there is one maximal entry. From 2 on, subtracting 1 costs at most one bit.
         single = total < 2
-        if not xp.any(single):
+        if not xp.count_nonzero(single):
             return total - 1
         others = exponentials * xp.astype(shifted < 0, shifted.dtype)
         return xp.where(single, accurate_sum(xp, others, axes), total - 1)

@@ -8,7 +8,6 @@ their difference vanishes.
 All arrays here have as many dimensions as the logits, and broadcast against them.
 """
 
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,8 +19,7 @@ from stable_softmax._conversion import converted
 from stable_softmax._sums import accurate_sum
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What a loss is called with, apart from the arrays."""
 
     #: What the arrays beside the logits are: "class_ids" or "probabilities", "where", "class_weights", "divisor".
