@@ -82,7 +82,7 @@ def _shifted(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
 
 def _log_total(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> Any:
     """Return `log(sum(e))`, accurate also where all but one entry are tiny."""
-    return _for_each_row(xp, xp.log1p, sum_without_maximum(xp, shifted, axes), axes=axes)
+    return _for_each_row(xp, xp.log1p, sum_without_maximum(xp, xp.exp(shifted), axes), axes=axes)
 
 
 def _for_each_row(xp: ModuleType, function: Callable[..., Any], *values: Any, axes: tuple[int, ...]) -> Any:

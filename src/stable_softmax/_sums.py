@@ -34,22 +34,19 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     return xp.sum(terms, axis=axis, keepdims=True)
 
 
-def sum_without_maximum(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> Any:
-    """Return the sum of `exp(shifted)` over all but one of the maximal entries, of which `shifted` is exactly 0."""
-    exponentials = xp.exp(shifted)
-    if is_eager(xp, shifted):
+def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]) -> Any:
+    """Return the sum over all but one of the maximal terms; all lie in [0, 1], and the maximal ones are exactly 1."""
+    if is_eager(xp, exponentials):
         total = accurate_sum(xp, exponentials, axes)
-        # Below 2, there is one maximal entry. From 2 on, subtracting 1 costs at most one bit.
+        # Below 2, there is one maximal term. From 2 on, subtracting 1 costs at most one bit.
         single = total < 2
         if not xp.count_nonzero(single):
             return total - 1
-        others = exponentials * xp.astype(shifted < 0, shifted.dtype)
-        return xp.where(single, accurate_sum(xp, others, axes), total - 1)
-    # Compilers vectorize a minimum within a sum better than a selection. This is 0 at the maxima, and else beyond 1.
-    below = shifted * -float(xp.finfo(shifted.dtype).max)
-    others = accurate_sum(xp, xp.minimum(exponentials, below), axes)
-    ties = accurate_sum(xp, 1 - xp.clip(below, max=1), axes)
-    return others + (ties - 1)
+        others = accurate_sum(xp, exponentials - xp.floor(exponentials), axes)
+        return xp.where(single, others, total - 1)
+    # Compilers vectorize this within a sum better than a selection.
+    ones = xp.floor(exponentials)
+    return accurate_sum(xp, exponentials - ones, axes) + (accurate_sum(xp, ones, axes) - 1)
 
 
 def _block_sums(xp: ModuleType, terms: Any, axis: int, length: int) -> Any:
