@@ -115,6 +115,21 @@ def test_no_graph_where_nothing_requires_one():
     assert softmax_crossentropy_with_logits(logits(), LABELS).grad_fn is not None
 
 
+def test_backward_through_what_has_no_gradient_gives_none():
+    class Constant(torch.autograd.Function):
+        @staticmethod
+        def forward(_ctx, losses):
+            return losses.clone()
+
+        @staticmethod
+        def backward(_ctx, _cotangent):
+            return None
+
+    z = logits()
+    Constant.apply(softmax_crossentropy_with_logits(z, LABELS)).sum().backward()
+    assert z.grad is None
+
+
 @pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16])
 def test_narrow_logits_have_a_gradient_of_their_dtype(library, narrow):
     z = torch.linspace(-3, 3, 12).reshape(3, 4).to(narrow).requires_grad_()

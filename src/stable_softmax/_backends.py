@@ -49,9 +49,15 @@ def strides_of(array: Any) -> tuple[int, ...]:
     return tuple(array.strides)
 
 
-def is_summed_pairwise(xp: ModuleType, array: Any, axis: int) -> bool:
-    """Whether NumPy's sum along an axis is a sum of sums of halves, and so on, up to the length of its buffers."""
-    return is_numpy_namespace(xp) and array.flags.c_contiguous and math.prod(array.shape[axis + 1 :]) == 1
+def pairwise_length(xp: ModuleType, array: Any, axis: int) -> int:
+    """Return how many neighbours along an axis the library adds nearly as a tree: 1 if it adds one after another."""
+    if is_numpy_namespace(xp):
+        # As much as its buffers hold, which older versions add up one after another.
+        return 8192 if array.flags.c_contiguous and math.prod(array.shape[axis + 1 :]) == 1 else 1
+    if is_torch_namespace(xp):
+        # Its registers are added up one after another, and are filled in rounds of 16.
+        return 128 if array.stride(axis) == 1 else 1
+    return 1
 
 
 def is_split(xp: ModuleType, array: Any, axis: int) -> bool:

@@ -21,13 +21,15 @@ from stable_softmax._sums import accurate_sum, sum_without_maximum
 def softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `e / sum(e)`."""
     exponentials = xp.exp(_shifted(xp, logits, axes))
-    return exponentials / accurate_sum(xp, exponentials, axes)
+    exponentials /= accurate_sum(xp, exponentials, axes)
+    return exponentials
 
 
 def log_softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `d - log(sum(e))`."""
     shifted = _shifted(xp, logits, axes)
-    return shifted - _log_total(xp, shifted, axes)
+    shifted -= _log_total(xp, shifted, axes)
+    return shifted
 
 
 def logsumexp(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
@@ -72,7 +74,8 @@ def _gradient(
         return (rest + xp.exp(label_shifted)) * divisor
 
     numerators = _labels.with_entry(xp, others, place, axis, -rest)
-    return numerators / _for_each_row(xp, denominator, rest, label_shifted, axes=(axis,))
+    numerators /= _for_each_row(xp, denominator, rest, label_shifted, axes=(axis,))
+    return numerators
 
 
 def _shifted(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:

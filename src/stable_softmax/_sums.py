@@ -4,14 +4,12 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._axes import along_one_axis, can_merge
-from stable_softmax._backends import is_eager, is_summed_pairwise
+from stable_softmax._backends import is_eager, pairwise_length
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
 # A sum of n terms can round n - 1 times in one direction, of which the accuracy contract allows some 2 log2(n) + 16.
 _FEW = 16
 _BLOCK = 8
-# NumPy sums pairwise as much as its buffers hold, and older versions add up the buffers one after another.
-_BUFFER = 8192
 
 
 def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
@@ -28,9 +26,8 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     if not is_eager(xp, terms):
         return xp.sum(terms, axis=axes, keepdims=True)
     (axis,) = axes
-    few, block = (_BUFFER, _BUFFER) if is_summed_pairwise(xp, terms, axis) else (_FEW, _BLOCK)
-    while terms.shape[axis] > few:
-        terms = _block_sums(xp, terms, axis, block)
+    while terms.shape[axis] > max(_FEW, pairwise := pairwise_length(xp, terms, axis)):
+        terms = _block_sums(xp, terms, axis, max(_BLOCK, pairwise))
     return xp.sum(terms, axis=axis, keepdims=True)
 
 

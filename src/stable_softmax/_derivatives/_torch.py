@@ -71,13 +71,16 @@ class _SavedGradient(_BothModes):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.call, *arrays = inputs
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # of zeros for the gradient's cotangent, as large as the logits
         ctx.save_for_backward(*arrays, output[1])
         ctx.save_for_forward(*arrays)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Any, _: Any) -> Any:
         *arrays, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative may follow
+        if cotangent is None:  # nothing that follows depends on the value
+            gradient = None
+        elif torch.is_grad_enabled():  # a second derivative may follow
             gradient = ctx.call.vjp(array_namespace(*arrays), cotangent, *arrays)
         else:
             gradient = cotangent * gradient
