@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import product
 from operator import itemgetter
 from types import ModuleType
@@ -104,10 +105,13 @@ def _on_blocks(
     on_block: Kernel, xp: ModuleType, rows: Rows, others: tuple[Any, ...], results: tuple[Result, ...]
 ) -> tuple[Any, ...]:
     """Run on as many rows at a time as a processor's cache can hold with all temporary arrays."""
+    _keep_freed_memory(xp)
     arrays = tuple(map(xp.asarray, (rows.logits, *others)))
     blocks = list(enumerate(_blocks_of(arrays[0], rows)))
-    outputs = tuple(_output(xp, arrays[0], rows, result, len(blocks)) for result in results)
     run_block = _on_columns if _is_short(arrays[0], rows.axes) else _on_rows
+    if len(blocks) == 1 and run_block is _on_rows:  # what it returns is the result
+        return on_block(xp, *arrays, axes=rows.axes)
+    outputs = tuple(_output(xp, arrays[0], rows, result, len(blocks)) for result in results)
 
     def fill(numbered: tuple[int, tuple[slice, ...]]) -> None:
         number, block = numbered
@@ -120,6 +124,16 @@ def _on_blocks(
 
     for_each(fill, blocks)
     return outputs
+
+
+@cache
+def _keep_freed_memory(xp: ModuleType) -> None:
+    """Let the C library keep what a block's temporary arrays take, for those of the next block.
+
+    glibc gives freed memory back to the system, and pays for new pages, beyond twice the largest piece that it has seen
+    freed. In a new process that is less than a few blocks, and the pages then cost several times as much as the work.
+    """
+    xp.empty(8 * _BYTES, dtype=xp.uint8)  # never touched, and freed at once
 
 
 def _on_rows(on_block: Kernel, xp: ModuleType, rows: Rows, parts: list[Any]) -> tuple[Any, ...]:
