@@ -99,7 +99,7 @@ def check_probabilities(reference_answers: Any, rows: Rows) -> None:
 def where_of(xp: ModuleType, where: Any, rows: Rows) -> Any:
     """Check a mask of classes, and give it as many dimensions as the logits have."""
     logits = rows.logits
-    if not xp.isdtype(where.dtype, "bool"):
+    if not _is_of_kind(xp, where.dtype, "bool"):
         raise TypeError(f"where must be an array of booleans, not {where.dtype}")
     missing = logits.ndim - where.ndim
     lengths = zip(where.shape, logits.shape[missing:], strict=True) if missing >= 0 else [(0, 1)]
@@ -110,7 +110,7 @@ def where_of(xp: ModuleType, where: Any, rows: Rows) -> Any:
 
 def class_weights_of(xp: ModuleType, class_weights: Any, rows: Rows) -> Any:
     """Check the dtype and shape of class weights, and give them the dtype to work in, and as many dimensions."""
-    if not xp.isdtype(class_weights.dtype, ("real floating", "integral")):
+    if not _is_of_kind(xp, class_weights.dtype, ("real floating", "integral")):
         raise TypeError(f"class_weights must have a real floating-point or integer dtype, not {class_weights.dtype}")
     axis, classes = rows.axes[0], rows.logits.shape[rows.axes[0]]
     if class_weights.shape != (classes,):
@@ -123,7 +123,7 @@ def class_weights_of(xp: ModuleType, class_weights: Any, rows: Rows) -> Any:
 
 def check_vector(xp: ModuleType, vector: Any, rows: Rows) -> None:
     """Check dtype and shape of a vector that must match the logits."""
-    if not xp.isdtype(vector.dtype, ("real floating", "integral")):
+    if not _is_of_kind(xp, vector.dtype, ("real floating", "integral")):
         raise TypeError(f"vector must have a real floating-point or integer dtype, not {vector.dtype}")
     if vector.shape != rows.logits.shape:
         raise ValueError(f"vector must have logits' shape {tuple(rows.logits.shape)}, not {tuple(vector.shape)}")
@@ -203,7 +203,7 @@ def _floating_dtype(xp: ModuleType, logits: Any) -> Any:
 
 
 @cache  # NumPy takes a microsecond for the answer
-def _is_of_kind(xp: ModuleType, dtype: Any, kind: str) -> bool:
+def _is_of_kind(xp: ModuleType, dtype: Any, kind: str | tuple[str, ...]) -> bool:
     return bool(xp.isdtype(dtype, kind))
 
 
