@@ -37,7 +37,7 @@ def logits_of(library, *shape):
 
 @pytest.mark.parametrize("logits", [[[1.0, 2.0]], 3.0, None, "logits"], ids=["list", "float", "None", "string"])
 def test_logits_that_are_no_array(call, logits):
-    with pytest.raises(TypeError, match=f"^logits must be an array of a library .*, not {type(logits).__name__}$"):
+    with pytest.raises(TypeError, match=f"^logits must be an array of a library .*, not {type(logits).__name__}(: pass .*)?$"):
         call(logits)
 
 
@@ -56,13 +56,13 @@ def test_logits_of_a_dtype_outside_the_standard(call, kind):
 
 
 def test_logits_without_a_dimension(call, library):
-    with pytest.raises(ValueError, match=r"^logits must have at least one dimension, but its shape is \(\)"):
+    with pytest.raises(ValueError, match=r"^logits must have at least one dimension, unless axis is None, but its shape is \(\)"):
         call(logits_of(library))
 
 
-def test_no_classes(call, library):
+def test_no_classes(loss, library):
     with pytest.raises(ValueError, match=r"^logits must have at least one class along axis -1, .* shape is \(2, 0\)"):
-        call(library.array(np.zeros((2, 0))))
+        loss(library.array(np.zeros((2, 0))), library.array(np.zeros(2, np.int64)))
 
 
 @pytest.mark.parametrize("axis", [2, -3])
@@ -73,7 +73,7 @@ def test_axis_out_of_range(call, library, axis):
 
 @pytest.mark.parametrize("axis", [1.0, "last"])
 def test_axis_that_is_no_integer(call, library, axis):
-    with pytest.raises(TypeError, match=f"^axis must be an integer.* not {axis!r}$"):
+    with pytest.raises(TypeError, match=f"^axis must be an integer.* not {axis!r}(: reduction is a keyword)?$"):
         call(logits_of(library, 2, 3), axis=axis)
 
 
@@ -107,7 +107,7 @@ def test_reference_answers_of_another_dtype(library, loss, kind):
 
 def test_probabilities_of_another_shape(library, loss):
     expected = (
-        r"^reference_answers must have logits' shape \(2, 3\) when they are probabilities, .*float64, not \(2,\)$"
+        r"^reference_answers must have logits' shape \(2, 3\) when they are probabilities, .*float64, not \(2,\); class ids need an integer dtype: cast them$"
     )
     with pytest.raises(ValueError, match=expected):
         loss(logits_of(library, 2, 3), library.array(np.zeros(2)))
@@ -122,11 +122,11 @@ def test_class_ids_of_another_shape(library, loss, shape):
 
 @pytest.mark.parametrize("class_ids", [[0, 1], 0, None])
 def test_class_ids_that_are_no_array(library, loss, class_ids):
-    with pytest.raises(TypeError, match=f"^reference_answers must be an array .*, not {type(class_ids).__name__}$"):
+    with pytest.raises(TypeError, match=f"^reference_answers must be an array .*, not {type(class_ids).__name__}(: pass .*)?$"):
         loss(logits_of(library, 2, 3), class_ids)
 
 
-@pytest.mark.only_backends("jax", "torch", "array-api-strict", "dask")
+@pytest.mark.only_backends("torch", "array-api-strict")
 def test_arrays_of_two_libraries(library, loss):
     expected = r"^all arrays must come from one array library, but logits is .*\..*, reference_answers is numpy.ndarray"
     with pytest.raises(TypeError, match=expected):
@@ -166,7 +166,7 @@ def test_keepdims_that_is_no_truth_value(library, keepdims):
 
 
 def test_number_beyond_all_floats(library, loss):
-    with pytest.raises(ValueError, match=r"^z_loss must be finite and not negative, but is 1000"):
+    with pytest.raises(ValueError, match=r"^z_loss must lie in \[0, .*\], but is 1000"):
         loss(logits_of(library, 2, 3), library.array(np.zeros(2, np.int64)), z_loss=10**400)
 
 

@@ -11,12 +11,12 @@ from jax.sharding import PartitionSpec
 
 import stable_softmax
 from stable_softmax import (
-    _rows,
     grad_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
+from stable_softmax._maths import _rows
 from stable_softmax.report._contract import error_shares, representable
 from stable_softmax.report._exact import exact_rows
 

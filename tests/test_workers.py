@@ -32,13 +32,13 @@ def test_results_are_the_same_bits_for_any_number_of_workers(shape, dtype):
 
 def test_the_work_is_shared_and_no_thread_is_left(monkeypatch):
     seen = set()
-    kernel = stable_softmax._cores.softmax
+    kernel = stable_softmax._maths._derivatives.softmax
 
     def noted(*arguments, **options):
         seen.add(threading.current_thread())
         return kernel(*arguments, **options)
 
-    monkeypatch.setattr(stable_softmax._cores, "softmax", noted)
+    monkeypatch.setattr(stable_softmax._maths._derivatives, "softmax", noted)
     before = threading.enumerate()
     with set_workers(2):
         stable_softmax.softmax(np.zeros((60_000, 100)))
@@ -51,7 +51,7 @@ def test_what_a_worker_raises_arrives(monkeypatch):
     def failing(*_arguments, **_options):
         raise MemoryError("no more")
 
-    monkeypatch.setattr(stable_softmax._cores, "softmax", failing)
+    monkeypatch.setattr(stable_softmax._maths._derivatives, "softmax", failing)
     before = threading.enumerate()
     with set_workers(2), pytest.raises(MemoryError, match="no more"):
         stable_softmax.softmax(np.zeros((60_000, 100)))
@@ -80,7 +80,7 @@ def test_negative_numbers_count_from_the_processors():
 
 
 @pytest.mark.parametrize(
-    ("workers", "error"), [(0, ValueError), (-10_000, ValueError), (1.0, TypeError), ("2", TypeError)]
+    ("workers", "error"), [(0, ValueError), (-10_000, ValueError), (1.0, TypeError), ("2", TypeError), (True, TypeError)]
 )
 def test_bad_numbers_are_refused(workers, error):
     with pytest.raises(error, match="workers must be"), set_workers(workers):
@@ -88,7 +88,17 @@ def test_bad_numbers_are_refused(workers, error):
     assert get_workers() == 1
 
 
+def test_the_number_holds_from_the_call_on():
+    before = set_workers(3)
+    try:
+        assert get_workers() == 3
+    finally:
+        with before:
+            pass
+    assert get_workers() == 1
+
+
 def test_workers_see_the_floating_point_errors_that_the_caller_asks_for():
-    logits = np.tile([0.0, -800.0], (200_000, 1))
-    with np.errstate(under="raise"), set_workers(2), pytest.raises(FloatingPointError):
-        stable_softmax.softmax(logits)
+    weights = np.tile(1e308, (200_000, 2))
+    with np.errstate(over="raise"), set_workers(2), pytest.raises(FloatingPointError):
+        stable_softmax.softmax_crossentropy_with_logits(np.zeros((200_000, 2)), weights, class_weights=np.full(2, 1e308))

@@ -2,10 +2,10 @@
 
 from typing import Any, TypeVar
 
-from stable_softmax import _blocks, _objective
-from stable_softmax._arguments import Reduction, check_vector, namespace_of
-from stable_softmax._conversion import converted
-from stable_softmax._examples import Examples, examples_of
+from stable_softmax import _execution
+from stable_softmax._arguments._loss import Loss, Reduction, loss_of
+from stable_softmax._execution._plan import Result
+from stable_softmax._maths import _objective
 
 Array = TypeVar("Array")
 
@@ -73,19 +73,19 @@ def softmax_crossentropy_with_logits(
     >>> softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0], [0.0, 0.0]]), np.asarray([0, 1]))
     array([1.92874985e-22, 6.93147181e-01])
     """
-    examples = examples_of(
+    loss = loss_of(
         logits,
         reference_answers,
         axis,
-        where,
-        class_weights,
-        label_smoothing,
-        ignore_index,
-        z_loss,
-        reduction,
-        dtype,
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
     )
-    return _reduced(examples, _run(_objective.losses, examples, results=(_of_losses(examples),)))
+    return _run(_objective.losses, loss, (_losses_in(loss),))
 
 
 def grad_softmax_crossentropy_with_logits(
@@ -131,19 +131,19 @@ def grad_softmax_crossentropy_with_logits(
     >>> grad_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]))
     array([[-1.92874985e-22,  1.92874985e-22]])
     """
-    examples = examples_of(
+    loss = loss_of(
         logits,
         reference_answers,
         axis,
-        where,
-        class_weights,
-        label_smoothing,
-        ignore_index,
-        z_loss,
-        reduction,
-        dtype,
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
     )
-    return _run(_objective.gradient, examples, results=("classes",))
+    return _run(_objective.gradient, loss, ("classes",))
 
 
 def value_and_grad_softmax_crossentropy_with_logits(
@@ -192,20 +192,20 @@ def value_and_grad_softmax_crossentropy_with_logits(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    examples = examples_of(
+    loss = loss_of(
         logits,
         reference_answers,
         axis,
-        where,
-        class_weights,
-        label_smoothing,
-        ignore_index,
-        z_loss,
-        reduction,
-        dtype,
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
     )
-    losses, gradient = _run(_objective.losses_and_gradient, examples, results=(_of_losses(examples), "classes"))
-    return _reduced(examples, losses), gradient
+    values, gradient = _run(_objective.losses_and_gradient, loss, (_losses_in(loss), "classes"))
+    return values, gradient
 
 
 def hvp_softmax_crossentropy_with_logits(
@@ -254,35 +254,25 @@ def hvp_softmax_crossentropy_with_logits(
     >>> hvp_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]), np.asarray([[0.0, 1.0]]))
     array([[-1.92874985e-22,  1.92874985e-22]])
     """
-    examples = examples_of(
+    loss = loss_of(
         logits,
         reference_answers,
         axis,
-        where,
-        class_weights,
-        label_smoothing,
-        ignore_index,
-        z_loss,
-        reduction,
-        dtype,
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
+        vector=vector,
     )
-    namespace_of(logits=logits, vector=vector)
-    check_vector(examples.xp, vector, examples.rows)
-    return _run(_objective.hessian_product, examples, vector, results=("classes",))
+    return _run(_objective.hessian_product, loss, ("classes",), loss.vector)
 
 
-def _run(kernel: Any, examples: Examples, *others: Any, results: tuple[_blocks.Result, ...]) -> Any:
-    arrays = (*others, *examples.arrays)
-    return _blocks.run(kernel, examples.xp, examples.rows, *arrays, results=results, options=examples.options)
+def _run(kernel: Any, loss: Loss, results: tuple[Result, ...], *others: Any) -> Any:
+    return _execution.run(kernel, loss.xp, loss.layout, loss.logits, *others, *loss.criterion, results=results)
 
 
-def _of_losses(examples: Examples) -> _blocks.Result:
-    return "rows" if examples.reduction == "none" else "total"
-
-
-def _reduced(examples: Examples, losses: Any) -> Any:
-    """Return the losses without the class axis, or their total, in the result's dtype."""
-    xp, rows = examples.xp, examples.rows
-    if examples.reduction == "none":
-        losses = xp.squeeze(losses, axis=rows.axes[0])
-    return converted(xp, losses, rows.dtype)
+def _losses_in(loss: Loss) -> Result:
+    return "examples" if loss.reduction == "none" else "total"

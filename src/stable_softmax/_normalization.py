@@ -1,13 +1,11 @@
 """Softmax and its logarithm."""
 
-import math
-from types import ModuleType
 from typing import Any, TypeVar
 
-from stable_softmax import _blocks, _cores
-from stable_softmax._arguments import Axis, Rows, namespace_of, rows_of, where_of
-from stable_softmax._axes import along_one_axis, can_merge
-from stable_softmax._conversion import converted
+from stable_softmax import _execution
+from stable_softmax._arguments._arrays import Axis, layout_of, together, where_of
+from stable_softmax._execution._plan import Result
+from stable_softmax._maths import _masks
 
 Array = TypeVar("Array")
 
@@ -48,7 +46,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, dtype
     >>> softmax(np.asarray([1000.0, 1000.0, -np.inf]))
     array([0.5, 0.5, 0. ])
     """
-    return _normalized(_cores.softmax, logits, axis, where, dtype, excluded=0.0)
+    return _run(_masks.softmax, logits, axis, where, dtype, "classes")
 
 
 def log_softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, dtype: Any = None) -> Array:
@@ -81,7 +79,7 @@ def log_softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, d
     >>> log_softmax(np.asarray([50.0, 0.0]))
     array([-1.92874985e-22, -5.00000000e+01])
     """
-    return _normalized(_cores.log_softmax, logits, axis, where, dtype, excluded=-math.inf)
+    return _run(_masks.log_softmax, logits, axis, where, dtype, "classes")
 
 
 def logsumexp(
@@ -116,38 +114,13 @@ def logsumexp(
     >>> float(logsumexp(np.asarray([1000.0, 1000.0])))
     1000.6931471805599
     """
-    xp = namespace_of(logits=logits) if where is None else namespace_of(logits=logits, where=where)
     if not isinstance(keepdims, bool):
         raise TypeError(f"keepdims must be True or False, not {keepdims!r}")
-    rows = rows_of(xp, logits, axis, dtype)
-    totals = converted(xp, _run(_cores.logsumexp, xp, rows, where, "rows"), rows.dtype)
-    return totals if keepdims else xp.squeeze(totals, axis=rows.axes)
+    return _run(_masks.logsumexp, logits, axis, where, dtype, "rows" if keepdims else "examples")
 
 
-def _normalized(function: Any, logits: Any, axis: Axis, where: Any, dtype: Any, excluded: float) -> Any:
-    xp = namespace_of(logits=logits) if where is None else namespace_of(logits=logits, where=where)
-    rows = rows_of(xp, logits, axis, dtype)
-    return _run(function, xp, rows, where, "classes", excluded)
-
-
-def _run(
-    function: Any, xp: ModuleType, rows: Rows, where: Any, result: _blocks.Result, excluded: float | None = None
-) -> Any:
-    if where is None:
-        return _blocks.run(_of_rows, xp, rows, results=(result,), function=function)
-    where = where_of(xp, where, rows)
-    return _blocks.run(_masked, xp, rows, where, results=(result,), function=function, excluded=excluded)
-
-
-def _of_rows(xp: ModuleType, logits: Any, axes: tuple[int, ...], function: Any) -> Any:
-    if can_merge(xp, logits, axes):
-        return along_one_axis(xp, function, logits, axes)
-    return function(xp, logits, axes=axes)
-
-
-def _masked(
-    xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...], function: Any, excluded: float | None
-) -> Any:
-    """Return the function of the logits that the mask leaves, and `excluded`, unless None, for the others."""
-    values = _of_rows(xp, xp.where(where, logits, -xp.inf), axes, function)
-    return values if excluded is None else xp.where(where, values, excluded)
+def _run(kernel: Any, logits: Any, axis: Axis, where: Any, dtype: Any, result: Result) -> Any:
+    xp, logits, where = together({"logits": logits}, where=where)
+    layout = layout_of(xp, logits, axis, dtype)
+    where = None if where is None else where_of(xp, where, layout)
+    return _execution.run(kernel, xp, layout, logits, where, results=(result,))

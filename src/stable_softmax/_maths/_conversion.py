@@ -3,9 +3,7 @@
 from types import ModuleType
 from typing import Any
 
-from array_api_compat import array_namespace, is_dask_array
-
-from stable_softmax._backends import warns
+from stable_softmax._libraries import is_dask, namespace, underflow_ignored, warns
 
 
 def converted(xp: ModuleType, values: Any, dtype: Any) -> Any:
@@ -18,10 +16,11 @@ def converted(xp: ModuleType, values: Any, dtype: Any) -> Any:
         return values
     if not xp.isdtype(values.dtype, "real floating") or xp.finfo(dtype).max >= xp.finfo(values.dtype).max:
         return xp.astype(values, dtype)
-    if is_dask_array(values):
+    if is_dask(xp):
         chunks: Any = values
-        return chunks.map_blocks(lambda chunk: converted(array_namespace(chunk), chunk, dtype), dtype=dtype)
-    return xp.astype(_to_infinity(xp, values, dtype) if warns(xp) else values, dtype)
+        return chunks.map_blocks(lambda chunk: converted(namespace(chunk), chunk, dtype), dtype=dtype)
+    with underflow_ignored(xp):
+        return xp.astype(_to_infinity(xp, values, dtype) if warns(xp) else values, dtype)
 
 
 def _to_infinity(xp: ModuleType, values: Any, dtype: Any) -> Any:

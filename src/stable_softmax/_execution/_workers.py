@@ -2,23 +2,27 @@
 
 import operator
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar, copy_context
 from typing import Any
 
 _WORKERS = ContextVar("workers", default=1)
 
 
-@contextmanager
-def set_workers(workers: int) -> Iterator[None]:
-    """Let so many threads share the work on each large NumPy array, within a ``with`` statement.
+def set_workers(workers: int) -> AbstractContextManager[Any]:
+    """Let so many threads share the work on each large NumPy array, until the end of a ``with`` statement if in one.
 
     Parameters
     ----------
     workers : int
         At least 1, which is the default; or negative, to count from the number of processors: -1 is all of them.
+
+    Returns
+    -------
+    context manager
+        Puts the number back that held before.
 
     Raises
     ------
@@ -40,11 +44,10 @@ def set_workers(workers: int) -> Iterator[None]:
     >>> float(probabilities[0, 0])
     0.1
     """
-    token = _WORKERS.set(_number_of(workers))
-    try:
-        yield
-    finally:
-        _WORKERS.reset(token)
+    restoring = ExitStack()
+    restoring.callback(_WORKERS.set, _WORKERS.get())
+    _WORKERS.set(_number_of(workers))
+    return restoring
 
 
 def get_workers() -> int:
@@ -72,18 +75,22 @@ def for_each(function: Callable[[Any], None], items: Sequence[Any]) -> None:
         for item in items[first::workers]:
             function(item)
 
+    started = []
     with ThreadPoolExecutor(workers) as pool:
-        # Each with what holds here, such as NumPy's errstate.
-        shares = [pool.submit(copy_context().run, share, first) for first in range(workers)]
-    for done in shares:
+        for first in range(workers):
+            try:
+                # With what holds here, such as NumPy's errstate.
+                started.append(pool.submit(copy_context().run, share, first))
+            except RuntimeError:  # while the interpreter ends, no thread may start any more
+                share(first)
+    for done in started:
         done.result()
 
 
 def _number_of(workers: object) -> int:
-    try:
-        number = operator.index(workers)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"workers must be an integer, not {workers!r}") from None
+    if isinstance(workers, bool) or not hasattr(workers, "__index__"):
+        raise TypeError(f"workers must be an integer, not {workers!r}")
+    number = operator.index(workers)
     processors = os.cpu_count() or 1
     if number < 0:
         number += 1 + processors

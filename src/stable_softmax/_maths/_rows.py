@@ -12,31 +12,37 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from stable_softmax import _labels
-from stable_softmax._backends import is_eager
-from stable_softmax._differences import difference
-from stable_softmax._sums import accurate_sum, sum_without_maximum
+from stable_softmax._maths import _labels
+from stable_softmax._libraries import is_eager
+from stable_softmax._maths._differences import difference
+from stable_softmax._maths._sums import accurate_sum, sum_without_maximum
 
 
 def softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `e / sum(e)`."""
     exponentials = xp.exp(_shifted(xp, logits, axes))
-    exponentials /= accurate_sum(xp, exponentials, axes)
-    return exponentials
+    return _quotient(xp, exponentials, accurate_sum(xp, exponentials, axes))
 
 
 def log_softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `d - log(sum(e))`."""
     shifted = _shifted(xp, logits, axes)
-    shifted -= _log_total(xp, shifted, axes)
+    log_total = _log_total(xp, shifted, axes)
+    if not is_eager(xp, shifted):
+        return shifted - log_total
+    shifted -= log_total
     return shifted
 
 
 def logsumexp(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `m + log(sum(e))`, and `m` itself where that is infinite."""
     maximum = xp.max(logits, axis=axes, keepdims=True)
-    shifted = difference(xp, logits, maximum)
-    return xp.where(xp.isinf(maximum), maximum, maximum + _log_total(xp, shifted, axes))
+    infinite = xp.isinf(maximum)
+    if is_eager(xp, logits):
+        shifted = difference(xp, logits, maximum)
+    else:  # where debuggers report a NaN that is left out in the end
+        shifted = xp.clip(difference(xp, logits, xp.where(infinite, 0, maximum)), max=0)
+    return xp.where(infinite, maximum, maximum + _log_total(xp, shifted, axes))
 
 
 def crossentropy(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> Any:
@@ -74,7 +80,14 @@ def _gradient(
         return (rest + xp.exp(label_shifted)) * divisor
 
     numerators = _labels.with_entry(xp, others, place, axis, -rest)
-    numerators /= _for_each_row(xp, denominator, rest, label_shifted, axes=(axis,))
+    return _quotient(xp, numerators, _for_each_row(xp, denominator, rest, label_shifted, axes=(axis,)))
+
+
+def _quotient(xp: ModuleType, numerators: Any, denominators: Any) -> Any:
+    """Return the quotient, in the place of the numerators where nothing but this code has them."""
+    if not is_eager(xp, numerators):
+        return numerators / denominators
+    numerators /= denominators
     return numerators
 
 
@@ -99,7 +112,7 @@ def _for_each_row(xp: ModuleType, function: Callable[..., Any], *values: Any, ax
 
 def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any, _labels.Place]:
     """Return `e` with 0 at the label, the sum of that, `d` at the label, and the label's place."""
-    place = _labels.place_of(xp, logits.shape, class_ids, axis)
+    place = _labels.place_of(xp, logits, class_ids, axis)
     shifted = _shifted(xp, logits, (axis,))
     others = _labels.with_entry(xp, xp.exp(shifted), place, axis, 0)
     return others, accurate_sum(xp, others, (axis,)), _labels.entry(xp, shifted, place, axis), place

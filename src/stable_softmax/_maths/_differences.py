@@ -4,7 +4,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._backends import is_eager
+from stable_softmax._libraries import is_eager
 
 
 def difference(xp: ModuleType, logits: Any, maximum: Any) -> Any:

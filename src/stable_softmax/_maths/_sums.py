@@ -3,8 +3,8 @@
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._axes import along_one_axis, can_merge
-from stable_softmax._backends import is_eager, pairwise_length
+from stable_softmax._maths._axes import along_one_axis, can_merge
+from stable_softmax._libraries import computed_alone, is_eager, pairwise_length
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
 # A sum of n terms can round n - 1 times in one direction, of which the accuracy contract allows some 2 log2(n) + 16.
@@ -29,6 +29,11 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     while terms.shape[axis] > max(_FEW, pairwise := pairwise_length(xp, terms, axis)):
         terms = _block_sums(xp, terms, axis, max(_BLOCK, pairwise))
     return xp.sum(terms, axis=axis, keepdims=True)
+
+
+def sum_of_products(xp: ModuleType, first: Any, second: Any, axes: tuple[int, ...]) -> Any:
+    """Return the sum of the products over `axes`, keeping each with length 1."""
+    return accurate_sum(xp, computed_alone(xp, first * second), axes)
 
 
 def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]) -> Any:

@@ -1,0 +1,1 @@
+"""What a caller may pass: everything is checked here, before any work is done."""

@@ -1,0 +1,199 @@
+"""Namespaces, dtypes, shapes and axes. Reads metadata only, never values."""
+
+import operator
+from functools import cache
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from stable_softmax import _libraries
+from stable_softmax._execution._plan import Layout
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+_NUMPY = (np.ndarray, np.generic)
+_NUMPY_KINDS = {"bool": "b", "integral": "iu", "real floating": "f"}
+_FROM_OTHER_LIBRARIES = ("tensorflow", "pandas", "polars", "xarray")
+
+
+def together(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
+    """Return the array namespace that arrays share, and each array as that library has it; None stays None."""
+    given = required | {name: array for name, array in optional.items() if array is not None}
+    for name, array in given.items():
+        if type(array) is not np.ndarray:
+            _check_array(name, array)
+    xp = _namespace(given)
+    return xp, *(None if array is None else _native(xp, array) for array in (required | optional).values())
+
+
+def layout_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Layout:
+    """Check shape and dtype of `logits`, `axis` and `dtype`, and find the dtype to work in."""
+    shape = tuple(logits.shape)
+    if any(length is None or length != length for length in shape):  # None in the standard, NaN in Dask
+        raise ValueError(f"logits must have a known shape, not {shape}: call compute_chunk_sizes() first")
+    axes = _normalized_axes(axis, len(shape))
+    floating = _floating_dtype(xp, logits.dtype)
+    result = floating if dtype is None else _result_dtype(xp, dtype)
+    return Layout(shape, axes, _working_dtype(xp, floating, result), result)
+
+
+def where_of(xp: ModuleType, where: Any, layout: Layout) -> Any:
+    """Check a mask of classes, and give it as many dimensions as the logits have."""
+    if not is_of_kind(xp, where.dtype, "bool"):
+        raise TypeError(f"where must be an array of booleans, not {where.dtype}")
+    missing = len(layout.shape) - where.ndim
+    lengths = zip(where.shape, layout.shape[missing:], strict=True) if missing >= 0 else [(0, 1)]
+    if any(given not in (1, length) for given, length in lengths):
+        raise ValueError(f"where must broadcast to logits' shape {layout.shape}, not {tuple(where.shape)}")
+    return xp.reshape(where, (1,) * missing + tuple(where.shape))
+
+
+def is_of_kind(xp: ModuleType, dtype: Any, *kinds: str) -> bool:
+    """Return whether a dtype is of one of these kinds of the array API standard."""
+    if isinstance(dtype, np.dtype) and _libraries.is_numpy(xp):  # whose own answer takes a microsecond
+        return any(dtype.kind in _NUMPY_KINDS[kind] for kind in kinds)
+    try:
+        return bool(xp.isdtype(dtype, kinds))
+    except (TypeError, ValueError, AttributeError):  # not a dtype at all, or one of another library
+        return False
+
+
+def default_dtype(xp: ModuleType, kind: str) -> Any:
+    """Return the dtype that the library gives to numbers of a kind."""
+    return xp.__array_namespace_info__().default_dtypes()[kind]
+
+
+def _check_array(name: str, array: Any) -> None:
+    """Refuse what is no array, and arrays whose entries are not what they seem."""
+    if _type_name(array) == "torch.fx.proxy.Proxy":
+        raise TypeError(f"{name} is a proxy of torch.fx, which has no shape: trace with torch.export or make_fx")
+    if not _libraries.is_array(array):
+        module = type(array).__module__.partition(".")[0]
+        convertible = isinstance(array, list | tuple | float | int) or module in _FROM_OTHER_LIBRARIES
+        raise TypeError(
+            f"{name} must be an array of a library that array-api-compat supports (NumPy, JAX, PyTorch, Dask, ...), "
+            f"not {_type_name(array)}{f': pass numpy.asarray({name})' if convertible else ''}"
+        )
+    if isinstance(array, np.matrix):
+        raise TypeError(f"{name} must not be a numpy.matrix, which always has two axes: pass numpy.asarray({name})")
+    _libraries.refuse_masked(name, array)
+    if not _libraries.is_dense(array):
+        raise TypeError(f"{name} must be a dense array of numbers: this {_type_name(array)} is not")
+
+
+def _namespace(given: dict[str, Any]) -> ModuleType:
+    others = [array for array in given.values() if not _is_of_numpy(array)]
+    try:
+        xp = _libraries.namespace(*(others or given.values()))
+    except TypeError as error:
+        raise TypeError(_mixed(given)) from error
+    if 0 < len(others) < len(given) and not _libraries.takes_numpy(xp):
+        raise TypeError(_mixed(given))
+    return xp
+
+
+def _mixed(given: dict[str, Any]) -> str:
+    came = ", ".join(f"{name} is {_type_name(array)}" for name, array in given.items())
+    return f"all arrays must come from one array library, but {came}"
+
+
+def _native(xp: ModuleType, array: Any) -> Any:
+    """Return an array of the namespace, and NumPy's own type for one that is derived from it."""
+    if type(array) is np.ndarray and _libraries.is_numpy(xp):
+        return array
+    if not _is_of_numpy(array):
+        return array
+    if _libraries.takes_numpy(xp) and array.dtype.kind in "iu":
+        # JAX cuts integers to those that it has. Class ids that are out of range have to stay so.
+        own, limits = np.iinfo(array.dtype), xp.iinfo(default_dtype(xp, "integral"))
+        if own.max > limits.max:
+            array = np.clip(array, max(own.min, limits.min), limits.max)
+    try:
+        return xp.asarray(np.asarray(array))
+    except (TypeError, ValueError, NotImplementedError):  # of a dtype that the library has not; whoever asks for it says so
+        return array
+
+
+def _is_of_numpy(array: object) -> bool:
+    return isinstance(array, _NUMPY)
+
+
+def _normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(ndim))
+    if ndim == 0:
+        raise ValueError("logits must have at least one dimension, unless axis is None, but its shape is ()")
+    given = axis if isinstance(axis, tuple) else (axis,)
+    try:
+        axes = [index_of(i) for i in given]
+    except TypeError:
+        raise TypeError(f"axis must be an integer, a tuple of integers or None, not {axis!r}{remedy_for_index(axis)}") from None
+    if not axes:
+        raise ValueError("axis must name at least one dimension, but is ()")
+    if any(not -ndim <= i < ndim for i in axes):
+        raise ValueError(f"axis must lie in [{-ndim}, {ndim}) for logits of {ndim} dimensions, but is {axis!r}")
+    normalized = tuple(i % ndim for i in axes)
+    if len(set(normalized)) < len(normalized):
+        raise ValueError(f"axis must not name a dimension twice, but is {axis!r}")
+    return normalized
+
+
+def _wider(dtype: Any) -> str:
+    """Return what to do about floating-point numbers that the library, or only this one, does not work with."""
+    return ": convert them to float32" if "float" in str(dtype) else ""
+
+
+def remedy_for_index(axis: object) -> str:
+    if isinstance(axis, str) and axis in ("none", "mean", "sum"):
+        return ": reduction is a keyword"
+    return ": make it static under jit" if _libraries.is_array(axis) else ""
+
+
+def index_of(value: Any) -> int:
+    """Return an integer as Python's own; a TypeError comes for anything else, booleans included."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError
+    return operator.index(value)
+
+
+def _floating_dtype(xp: ModuleType, dtype: Any) -> Any:
+    if _is_floating(xp, dtype):
+        return _libraries.computed_dtype(xp, dtype)
+    if is_of_kind(xp, dtype, "integral"):
+        return default_dtype(xp, "real floating")
+    raise TypeError(f"logits must have a real floating-point or integer dtype, not {dtype}{_wider(dtype)}")
+
+
+def _result_dtype(xp: ModuleType, dtype: Any) -> Any:
+    named = getattr(xp, dtype, None) if isinstance(dtype, str) else dtype
+    # An array, or NumPy itself: JAX would take their `dtype`, and warn. Of dtypes, only scalar types have that.
+    is_dtype = not hasattr(named, "dtype") or isinstance(named, type)
+    if named is not None and is_dtype and _is_floating(xp, named):
+        return _libraries.dtype_object(xp, named)
+    library = xp.__name__.removeprefix("array_api_compat.")
+    raise TypeError(f"dtype must be a real floating-point dtype of {library}, or its name, not {dtype!r}")
+
+
+def _is_floating(xp: ModuleType, dtype: Any) -> bool:
+    """Return whether a dtype is real floating, and holds more than the eight bits of numbers that are only stored."""
+    return is_of_kind(xp, dtype, "real floating") and _bits(xp, dtype) > 8
+
+
+def _working_dtype(xp: ModuleType, floating: Any, result: Any) -> Any:
+    """Return the dtype to work in: at least single precision, and what logits and result have."""
+    widest = wider_dtype(xp, floating, result)
+    return widest if _bits(xp, widest) >= 32 else _libraries.dtype_object(xp, xp.float32)
+
+
+def wider_dtype(xp: ModuleType, first: Any, second: Any) -> Any:
+    """Return the wider of two real floating dtypes, and the first of two that are as wide."""
+    return second if _bits(xp, second) > _bits(xp, first) else first
+
+
+def _bits(xp: ModuleType, dtype: Any) -> int:
+    return int(xp.finfo(dtype).bits)
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

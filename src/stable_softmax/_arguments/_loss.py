@@ -1,0 +1,232 @@
+"""All arguments of a loss: checked before any work is done, and in the form that the work takes them."""
+
+import math
+from functools import partial
+from numbers import Real
+from types import ModuleType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from stable_softmax import _execution
+from stable_softmax._arguments import _values
+from stable_softmax._arguments._arrays import (
+    default_dtype,
+    index_of,
+    is_of_kind,
+    layout_of,
+    remedy_for_index,
+    together,
+    where_of,
+)
+from stable_softmax._execution._plan import Layout
+from stable_softmax._libraries import autocast_dtype, is_array
+from stable_softmax._maths._conversion import converted
+from stable_softmax._maths._targets import Criterion, example_weights, extreme_scale
+
+Reduction: TypeAlias = Literal["none", "mean", "sum"]
+
+_ONE_HOT = "; one-hot rows count as probabilities: convert them to floating"
+_SWAPPED = "; are logits and reference_answers swapped?"
+
+
+class Loss(NamedTuple):
+    """The arguments of a loss."""
+
+    xp: ModuleType
+    layout: Layout
+    logits: Any
+    criterion: Criterion
+    reduction: Reduction
+    #: What to multiply a Hessian with.
+    vector: Any
+
+
+def loss_of(
+    logits: Any,
+    reference_answers: Any,
+    axis: int,
+    *,
+    where: Any,
+    class_weights: Any,
+    label_smoothing: Any,
+    ignore_index: Any,
+    z_loss: Any,
+    reduction: Reduction,
+    dtype: Any,
+    **vector: Any,
+) -> Loss:
+    """Check all arguments of a loss, and the vector that goes with a Hessian."""
+    label_smoothing, z_loss = _number("label_smoothing", label_smoothing), _number("z_loss", z_loss)
+    xp, logits, answers, *vectors, where, class_weights, smoothing, penalty = together(
+        {"logits": logits, "reference_answers": reference_answers, **vector},
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=None if isinstance(label_smoothing, Real) else label_smoothing,
+        z_loss=None if isinstance(z_loss, Real) else z_loss,
+    )
+    _check_reduction(reduction)
+    layout = _layout_of_loss(xp, logits, axis, dtype)
+    for array in vectors:
+        _check_vector(xp, array, layout)
+    holds_ids = _holds_class_ids(xp, answers, layout)
+    criterion = Criterion(
+        class_ids=_class_ids_of(xp, answers, layout) if holds_ids else None,
+        probabilities=None if holds_ids else _probabilities_of(answers, layout),
+        where=None if where is None else where_of(xp, where, layout),
+        class_weights=None if class_weights is None else _class_weights_of(xp, class_weights, layout),
+        label_smoothing=_values.checked_number(
+            xp, "label_smoothing", label_smoothing if smoothing is None else smoothing, layout, largest=1.0
+        ),
+        z_loss=_values.checked_number(
+            xp, "z_loss", z_loss if penalty is None else penalty, layout, float(xp.finfo(layout.working).max) / 2
+        ),
+        ignored_id=None if ignore_index is None else _ignored_id_of(xp, ignore_index, answers, holds_ids),
+    )
+    criterion = _values.checked_criterion(xp, criterion, answers, layout, relative=reduction == "mean" and holds_ids)
+    if reduction == "mean":
+        criterion = _with_divisor(xp, criterion, layout)
+    return Loss(xp, layout, logits, criterion, reduction, *(vectors or [None]))
+
+
+def _number(name: str, value: Any) -> Any:
+    """Return a number as it is, and an array that holds one; NumPy's arrays of one are numbers."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number and not (is_array(value) and value.ndim == 0):
+        raise TypeError(f"{name} must be a real number, not {value!r}")
+    return value
+
+
+def _check_reduction(reduction: object) -> None:
+    # An array would be compared entry by entry.
+    name = reduction if isinstance(reduction, str) else str(reduction) if reduction is None else ""
+    if name in ("none", "mean", "sum"):
+        return
+    meant = {"avg": "mean", "average": "mean", "batchmean": "mean"}.get(name, name.lower())
+    hint = f"; did you mean {meant!r}?" if meant in ("none", "mean", "sum") else ""
+    raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}{hint}")
+
+
+def _layout_of_loss(xp: ModuleType, logits: Any, axis: Any, dtype: Any) -> Layout:
+    if axis is None or isinstance(axis, tuple):
+        raise TypeError(f"axis must be an integer, not {axis!r}")
+    layout = layout_of(xp, logits, axis, autocast_dtype(xp, logits) if dtype is None else dtype)
+    if not layout.has_classes:
+        raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {layout.shape}")
+    return layout
+
+
+def _check_vector(xp: ModuleType, vector: Any, layout: Layout) -> None:
+    if not is_of_kind(xp, vector.dtype, "real floating", "integral"):
+        raise TypeError(f"vector must have a real floating-point or integer dtype, not {vector.dtype}")
+    if tuple(vector.shape) != layout.shape:
+        raise ValueError(f"vector must have logits' shape {layout.shape}, not {tuple(vector.shape)}")
+
+
+def _holds_class_ids(xp: ModuleType, answers: Any, layout: Layout) -> bool:
+    if is_of_kind(xp, answers.dtype, "integral", "real floating"):
+        return is_of_kind(xp, answers.dtype, "integral")
+    is_one_hot = tuple(answers.shape) == layout.shape and is_of_kind(xp, answers.dtype, "bool")
+    raise TypeError(
+        "reference_answers must be class ids of an integer dtype or probabilities of a real floating dtype, "
+        f"not {answers.dtype}{_ONE_HOT if is_one_hot else ''}"
+    )
+
+
+def _class_ids_of(xp: ModuleType, answers: Any, layout: Layout) -> Any:
+    """Return class ids with an axis of length 1 in the place of the class axis."""
+    axis, given = layout.axes[0], tuple(answers.shape)
+    expected = _without(layout.shape, axis)
+    if given != expected:
+        raise ValueError(
+            f"reference_answers must have shape {expected}, which is logits' shape {layout.shape} "
+            f"without axis {axis}, not {given}{_remedy_for_ids(given, layout.shape, axis)}"
+        )
+    # The small dtypes cannot hold every class count, and PyTorch indexes with int64 only. Ids that wrap around here
+    # become negative: they were out of range before, and still are.
+    return xp.expand_dims(converted(xp, answers, default_dtype(xp, "integral")), axis=axis)
+
+
+def _remedy_for_ids(given: tuple[int, ...], shape: tuple[int, ...], axis: int) -> str:
+    fitting = [i for i in range(len(shape)) if _without(shape, i) == given]
+    if fitting:
+        return f"; axis={fitting[0]} would fit"
+    if given == shape:
+        return _ONE_HOT
+    if given == (*shape[:axis], 1, *shape[axis + 1 :]):
+        return f": squeeze axis {axis}"
+    return _SWAPPED if _is_swapped(given, shape) else ""
+
+
+def _probabilities_of(answers: Any, layout: Layout) -> Any:
+    given, shape = tuple(answers.shape), layout.shape
+    if given == shape:
+        return answers
+    if given == _without(shape, layout.axes[0]):
+        remedy = "; class ids need an integer dtype: cast them"
+    else:
+        remedy = _SWAPPED if _is_swapped(given, shape) else ""
+    raise ValueError(
+        f"reference_answers must have logits' shape {shape} when they are probabilities, "
+        f"as of dtype {answers.dtype}, not {given}{remedy}"
+    )
+
+
+def _is_swapped(answers: tuple[int, ...], logits: tuple[int, ...]) -> bool:
+    """Return whether what came as logits has the shape of class ids of what came as answers."""
+    return any(_without(answers, i) == logits for i in range(len(answers)))
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _class_weights_of(xp: ModuleType, class_weights: Any, layout: Layout) -> Any:
+    """Return class weights, floating, with as many dimensions as the logits."""
+    if not is_of_kind(xp, class_weights.dtype, "real floating", "integral"):
+        raise TypeError(f"class_weights must have a real floating-point or integer dtype, not {class_weights.dtype}")
+    axis, classes = layout.axes[0], layout.shape[layout.axes[0]]
+    if tuple(class_weights.shape) != (classes,):
+        raise ValueError(
+            f"class_weights must have shape ({classes},), one for each class, not {tuple(class_weights.shape)}"
+        )
+    return xp.reshape(class_weights, tuple(classes if i == axis else 1 for i in range(len(layout.shape))))
+
+
+def _ignored_id_of(xp: ModuleType, ignore_index: Any, answers: Any, holds_ids: bool) -> int | None:
+    """Return the integer that the class id to ignore is once the ids have the default dtype, if any."""
+    try:
+        ignored = index_of(ignore_index)
+    except TypeError:
+        remedy = remedy_for_index(ignore_index)
+        raise TypeError(f"ignore_index must be an integer, not {ignore_index!r}{remedy}") from None
+    if not holds_ids:
+        raise ValueError(
+            f"ignore_index needs class ids, but reference_answers are probabilities of dtype {answers.dtype}"
+        )
+    limits = xp.iinfo(answers.dtype)
+    if not limits.min <= ignored <= limits.max:
+        return None
+    modulus = 1 << xp.iinfo(default_dtype(xp, "integral")).bits
+    return (ignored + modulus // 2) % modulus - modulus // 2
+
+
+def _with_divisor(xp: ModuleType, criterion: Criterion, layout: Layout) -> Criterion:
+    """Return the criterion with what the mean divides by: the number of examples, or the weights of the counted."""
+    ids, class_weights = criterion.class_ids, criterion.class_weights
+    if ids is None or (class_weights is None and criterion.ignored_id is None):
+        # A list, since the compiler of PyTorch refuses a generator here. The mean over no example is 0.
+        number = math.prod([length for i, length in enumerate(layout.shape) if i not in layout.axes])
+        return criterion._replace(divisor=max(number, 1))
+    kernel = partial(example_weights, axis=layout.axes[0], ignored_id=criterion.ignored_id)
+    weights = _execution.on_each(kernel, xp, ids, class_weights)
+    if class_weights is not None:
+        # Their sum may leave the dtype, and in a mean only their ratios matter.
+        scale = extreme_scale(xp, weights)
+        weights = converted(xp, weights / scale, layout.working)
+        class_weights = converted(xp, class_weights / scale, layout.working)
+    total = converted(xp, _execution.total(xp, weights), layout.working)
+    divisor = xp.reshape(xp.where(total == 0, xp.inf, total), (1,) * len(layout.shape))
+    return criterion._replace(class_weights=class_weights, divisor=divisor)

@@ -1,0 +1,112 @@
+"""Values that can be read for free: class ids, class weights and numbers that are out of range, and where."""
+
+import math
+from numbers import Real
+from types import ModuleType
+from typing import Any
+
+from stable_softmax._arguments._arrays import is_of_kind, wider_dtype
+from stable_softmax._execution._plan import Layout
+from stable_softmax._libraries import is_array, is_eager, nan_where, warns
+from stable_softmax._maths._conversion import converted
+from stable_softmax._maths._labels import in_range, is_marked
+from stable_softmax._maths._targets import Criterion
+
+
+def checked_criterion(
+    xp: ModuleType, criterion: Criterion, reference_answers: Any, layout: Layout, relative: bool
+) -> Criterion:
+    """Raise for the first bad class id or weight where values can be read for free; elsewhere, make weights NaN.
+
+    Only the ratios of relative weights matter, which therefore may lie beyond the dtype that the work is done in.
+    """
+    if criterion.class_ids is not None:
+        _check_class_ids(xp, criterion, reference_answers, layout)
+    if criterion.class_weights is None:
+        return criterion
+    dtype = layout.working
+    if relative and is_of_kind(xp, criterion.class_weights.dtype, "real floating"):
+        dtype = wider_dtype(xp, dtype, criterion.class_weights.dtype)
+    return criterion._replace(class_weights=_checked_weights(xp, criterion.class_weights, dtype))
+
+
+def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: Any, layout: Layout) -> None:
+    """An id must be in range, and point to a class that `where` leaves, unless it is the one to ignore."""
+    class_ids, where, ignored_id = criterion.class_ids, criterion.where, criterion.ignored_id
+    if not is_eager(xp, class_ids) or not (where is None or is_eager(xp, where)):
+        return
+    shape, axis = layout.shape, layout.axes[0]
+    if where is None and ignored_id is None and _all_in_range(xp, class_ids, shape[axis]):
+        return
+    good = in_range(class_ids, shape[axis]) if where is None else is_marked(xp, where, class_ids, shape, axis)
+    if ignored_id is not None:
+        good = good | (class_ids == ignored_id)
+    if not xp.all(good):
+        position, value = _first_bad(xp, good, reference_answers)
+        left = "" if where is None else " that where leaves"
+        remedy = "; PyTorch's default is ignore_index=-100" if value == -100 and ignored_id is None else ""
+        raise ValueError(
+            f"reference_answers must be class ids in [0, {shape[axis]}){left}, "
+            f"but is {value} at position {position}{remedy}"
+        )
+
+
+def _checked_weights(xp: ModuleType, class_weights: Any, dtype: Any) -> Any:
+    """Return the weights in a dtype."""
+    is_integral = is_of_kind(xp, class_weights.dtype, "integral")
+    if is_integral or wider_dtype(xp, dtype, class_weights.dtype) == dtype:
+        class_weights = converted(xp, class_weights, dtype)
+    good = (class_weights >= 0) & (class_weights <= xp.finfo(dtype).max)
+    if not is_eager(xp, class_weights):
+        return converted(xp, nan_where(xp, ~good, class_weights), dtype)
+    if not xp.all(good):
+        position, value = _first_bad(xp, good, xp.reshape(class_weights, (-1,)))
+        raise ValueError(f"class_weights must be finite and not negative, but is {value} at position {position}")
+    return converted(xp, class_weights, dtype)
+
+
+def checked_number(xp: ModuleType, name: str, value: Any, layout: Layout, largest: float) -> Any:
+    """Check a number from 0 to `largest`: a float, or an array where its value cannot be read for free."""
+    if not is_array(value) or isinstance(value, Real):
+        return _checked_float(name, value, largest)
+    if not is_of_kind(xp, value.dtype, "real floating", "integral"):
+        raise TypeError(f"{name} must be a real number, not an array of {value.dtype}")
+    if is_eager(xp, value):
+        known = _checked_float(name, float(value), largest)
+        if warns(xp):  # and has no derivatives
+            return known
+    number = xp.reshape(converted(xp, value, layout.working), (1,) * len(layout.shape))
+    return nan_where(xp, (number < 0) | (number > largest), number)
+
+
+def _checked_float(name: str, value: Any, largest: float) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf
+    if 0 <= number <= largest:
+        return number
+    raise ValueError(f"{name} must lie in [0, {largest:.4g}], but is {value}")
+
+
+def _all_in_range(xp: ModuleType, class_ids: Any, classes: int) -> bool:
+    """Return whether all class ids lie in [0, classes), without a temporary array."""
+    return 0 in class_ids.shape or bool(xp.min(class_ids) >= 0 and xp.max(class_ids) < classes)
+
+
+def _first_bad(xp: ModuleType, good: Any, values: Any) -> tuple[tuple[int, ...], Any]:
+    """Return position and value of the first entry that is not good."""
+    position = _position(int(xp.argmin(xp.astype(xp.reshape(good, (-1,)), xp.int32))), values.shape)
+    scalar = values[position]
+    convert = float if xp.isdtype(values.dtype, "real floating") else int
+    # PyTorch's int() overflows beyond int64, its item() does not; the standard has none.
+    return position, scalar.item() if hasattr(scalar, "item") else convert(scalar)
+
+
+def _position(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Turn an index into the flattened array into an index into the array."""
+    position: list[int] = []
+    for length in reversed(shape):
+        index, offset = divmod(index, length)
+        position.insert(0, offset)
+    return tuple(position)

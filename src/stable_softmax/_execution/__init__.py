@@ -1,0 +1,71 @@
+"""Runs a row kernel over logits: whole, in blocks that fit a processor's cache, or in the chunks of a Dask array."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from stable_softmax._execution import _dask, _numpy
+from stable_softmax._execution._plan import Layout, Result
+from stable_softmax._libraries import in_blocks, is_dask, native, underflow_ignored
+from stable_softmax._maths._conversion import converted
+from stable_softmax._maths._sums import accurate_sum
+
+
+def run(
+    kernel: Callable[..., Any],
+    xp: ModuleType,
+    layout: Layout,
+    logits: Any,
+    *others: Any,
+    results: tuple[Result, ...],
+    **options: Any,
+) -> Any:
+    """Return `kernel(xp, logits, *others, axes=axes, **options)`, with the logits in the dtype to work in.
+
+    The others are arrays with as many dimensions as the logits, of their length along each or of length 1, or what
+    every part gets as it is. The results have the dtype of the result; the kernel returns a tuple if there are several.
+    """
+
+    def on_part(xp: ModuleType, logits: Any, *others: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
+        with underflow_ignored(xp):
+            values = kernel(xp, converted(xp, logits, layout.working), *others, axes=axes, **options)
+            values = values if isinstance(values, tuple) else (values,)
+            return tuple(_partial(xp, value, result, layout) for value, result in zip(values, results, strict=True))
+
+    if is_dask(xp):
+        values = _dask.run_on_chunks(on_part, layout, logits, others, results)
+    elif in_blocks(xp, logits):
+        values = _numpy.run_on_blocks(on_part, xp, layout, logits, others, results)
+    else:
+        values = on_part(xp, logits, *others, axes=layout.axes)
+    values = tuple(_whole(xp, value, result, layout) for value, result in zip(values, results, strict=True))
+    return values if len(values) > 1 else values[0]
+
+
+def on_each(function: Callable[..., Any], xp: ModuleType, array: Any, *others: Any) -> Any:
+    """Return `function(xp, array, *others)`, an array of the shape of `array`, to each part of which others belong."""
+    if is_dask(xp):
+        return _dask.on_each_chunk(function, array, others)
+    return function(xp, array, *others)
+
+
+def total(xp: ModuleType, values: Any) -> Any:
+    """Return the sum of all values, as an array without dimensions."""
+    return xp.reshape(accurate_sum(xp, values, tuple(range(values.ndim))), ())
+
+
+def _partial(xp: ModuleType, value: Any, result: Result, layout: Layout) -> Any:
+    """Return what is kept of a part: its results, or its share of a total."""
+    if result == "classes":
+        return converted(xp, value, layout.dtype)
+    return accurate_sum(xp, value, tuple(range(value.ndim))) if result == "total" else value
+
+
+def _whole(xp: ModuleType, value: Any, result: Result, layout: Layout) -> Any:
+    if result == "classes":
+        return value
+    if result == "total":
+        value = total(xp, value)
+    if result == "examples":
+        value = xp.squeeze(value, axis=layout.axes)
+    return native(xp, converted(xp, value, layout.dtype))

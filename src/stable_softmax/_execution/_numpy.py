@@ -1,0 +1,83 @@
+"""Runs a kernel on NumPy arrays, as many rows at a time as a processor's cache can hold with all temporary arrays."""
+
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from stable_softmax._execution._plan import BLOCK_BYTES, Layout, Part, Result, blocks_of, is_short, part_of
+from stable_softmax._execution._workers import for_each
+from stable_softmax._libraries import strides_of
+
+
+def run_on_blocks(
+    on_part: Callable[..., tuple[Any, ...]],
+    xp: ModuleType,
+    layout: Layout,
+    logits: Any,
+    others: tuple[Any, ...],
+    results: tuple[Result, ...],
+) -> tuple[Any, ...]:
+    """Return what the parts give, put together; of a total, each block's share."""
+    _keep_freed_memory(xp)
+    strides = strides_of(logits)
+    blocks = list(enumerate(blocks_of(layout, strides)))
+    on_block = _on_columns if is_short(layout, strides) else _on_rows
+    if len(blocks) == 1 and on_block is _on_rows:  # what it returns is the result
+        return on_part(xp, logits, *others, axes=layout.axes)
+    outputs = tuple(_output(xp, logits, layout, result, len(blocks)) for result in results)
+
+    def fill(numbered: tuple[int, Part]) -> None:
+        number, block = numbered
+        parts = [part_of(array, block) for array in (logits, *others)]
+        for output, result, value in zip(outputs, results, on_block(on_part, xp, layout, parts), strict=True):
+            if result == "total":
+                output[number] = xp.reshape(value, ())
+            else:
+                part_of(output, block)[...] = value
+
+    for_each(fill, blocks)
+    return outputs
+
+
+@cache
+def _keep_freed_memory(xp: ModuleType) -> None:
+    """Let the C library keep what a block's temporary arrays take, for those of the next block.
+
+    glibc gives freed memory back to the system, and pays for new pages, beyond twice the largest piece that it has seen
+    freed. In a new process that is less than a few blocks, and the pages then cost several times as much as the work.
+    """
+    xp.empty(8 * BLOCK_BYTES, dtype=xp.uint8)  # never touched, and freed at once
+
+
+def _on_rows(on_part: Callable[..., Any], xp: ModuleType, layout: Layout, parts: list[Any]) -> tuple[Any, ...]:
+    values: tuple[Any, ...] = on_part(xp, *parts, axes=layout.axes)
+    return values
+
+
+def _on_columns(on_part: Callable[..., Any], xp: ModuleType, layout: Layout, parts: list[Any]) -> tuple[Any, ...]:
+    """Run with the class axis first, which makes few long operations of many short ones."""
+    (axis,) = layout.axes
+    dimensions = tuple(range(parts[0].ndim))
+    first = (axis, *dimensions[:axis], *dimensions[axis + 1 :])
+    back = (*dimensions[1 : axis + 1], 0, *dimensions[axis + 1 :])
+    logits, *others = parts
+    columns = [_contiguous(xp, logits, first, layout.working), *(_contiguous(xp, other, first) for other in others)]
+    return tuple(xp.permute_dims(value, back) for value in on_part(xp, *columns, axes=(0,)))
+
+
+def _contiguous(xp: ModuleType, array: Any, order: tuple[int, ...], dtype: Any = None) -> Any:
+    if not hasattr(array, "ndim"):
+        return array
+    copy = xp.empty([array.shape[i] for i in order], dtype=dtype or array.dtype)
+    copy[...] = xp.permute_dims(array, order)
+    return copy
+
+
+def _output(xp: ModuleType, logits: Any, layout: Layout, result: Result, blocks: int) -> Any:
+    if result == "classes" and 0 not in strides_of(logits):
+        return xp.empty_like(logits, dtype=layout.dtype)
+    if result == "classes":
+        return xp.empty(logits.shape, dtype=layout.dtype)
+    shape = tuple(1 if i in layout.axes else length for i, length in enumerate(logits.shape))
+    return xp.empty((blocks,) if result == "total" else shape, dtype=layout.working)

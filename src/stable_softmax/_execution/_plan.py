@@ -1,0 +1,68 @@
+"""What is known of logits without their values, and which parts of them are worked on together."""
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+#: What a kernel returns: the shape of the logits; or length 1 along the class axes, which are kept ("rows") or not
+#: ("examples"); or the sum of the latter.
+Result: TypeAlias = Literal["classes", "rows", "examples", "total"]
+Part: TypeAlias = tuple[slice, ...]
+
+# Of the dtype that the work is done in.
+BLOCK_BYTES = 1 << 20
+# Up to so many classes, contiguous rows are short enough to be worth copying.
+_SHORT = 48
+
+
+class Layout(NamedTuple):
+    """What the shape and dtype of logits, and the arguments about them, come to."""
+
+    shape: tuple[int, ...]
+    #: That hold the classes.
+    axes: tuple[int, ...]
+    #: The dtype that the work is done in.
+    working: Any
+    #: Of the result.
+    dtype: Any
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether there is any class."""
+        return not any(self.shape[axis] == 0 for axis in self.axes)
+
+
+def blocks_of(layout: Layout, strides: tuple[int, ...]) -> Iterator[Part]:
+    """Yield the indices of blocks of whole rows, near each other in memory."""
+    shape, steps = layout.shape, list(layout.shape)
+    elements = BLOCK_BYTES // layout.working.itemsize
+    size = math.prod(shape)
+    for axis in sorted(set(range(len(shape))) - set(layout.axes), key=lambda i: -abs(strides[i])):
+        size //= shape[axis]
+        steps[axis] = min(shape[axis], _off_powers_of_two(max(1, elements // size)))
+        if steps[axis] > 1:
+            break
+    return product(
+        *([slice(i, i + step) for i in range(0, length, step)] for length, step in zip(shape, steps, strict=True))
+    )
+
+
+def part_of(array: Any, part: Part) -> Any:
+    """Return what a part has of an array, which may have length 1 where the logits have not, or of any other value."""
+    if not hasattr(array, "ndim"):
+        return array
+    return array[tuple(slice(None) if length == 1 else cut for length, cut in zip(array.shape, part, strict=True))]
+
+
+def is_short(layout: Layout, strides: tuple[int, ...]) -> bool:
+    """Whether rows are short and contiguous in memory."""
+    if len(layout.axes) > 1 or layout.shape[layout.axes[0]] > _SHORT:
+        return False
+    smallest = min(abs(stride) for stride, length in zip(strides, layout.shape, strict=True) if length > 1)
+    return abs(strides[layout.axes[0]]) == smallest
+
+
+def _off_powers_of_two(rows: int) -> int:
+    """Return nearly as many: columns that are a power of two apart would share few places of the nearest cache."""
+    return rows if rows < 64 else rows // 32 * 32 - 16

@@ -1,0 +1,43 @@
+"""A function with its analytic derivatives, which become the native ones of JAX and of PyTorch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from stable_softmax._libraries import is_jax, is_torch
+
+
+@dataclass(frozen=True, eq=False)
+class Differentiable:
+    """A function of logits, and of arrays that it has no derivative with respect to, with its derivatives.
+
+    Called like the function, with all options as keywords. All functions take the same options, which are hashable.
+    """
+
+    #: (xp, logits, *others) -> result or tuple of results
+    value: Callable[..., Any]
+    #: (xp, vector, logits, *others) -> as `value`, and its derivative in the direction of the vector. Linear in it
+    jvp: Callable[..., tuple[Any, Any]]
+    #: (xp, cotangent or tuple of them, logits, *others) -> the gradient that they give with respect to the logits
+    vjp: Callable[..., Any]
+    #: (xp, logits, *others) -> value and gradient at once, where `vjp` is the cotangent times the gradient
+    value_and_gradient: Callable[..., tuple[Any, Any]] | None = None
+
+    def __call__(self, xp: ModuleType, *arrays: Any, **options: Any) -> Any:
+        """Return the function's value, in the form that the array library knows how to differentiate."""
+        if is_jax(xp):
+            from stable_softmax._libraries import _jax
+
+            return _jax.evaluate(self, tuple(options.items()), *arrays)
+        if is_torch(xp):
+            from stable_softmax._libraries import _torch
+
+            return _torch.evaluate(self._with(options), *arrays)
+        return self.value(xp, *arrays, **options)
+
+    def _with(self, options: dict[str, Any]) -> "Differentiable":
+        """Return the function of the arrays alone."""
+        functions = self.value, self.jvp, self.vjp, self.value_and_gradient
+        return Differentiable(*(function and partial(function, **options) for function in functions))

@@ -1,0 +1,119 @@
+"""Analytic derivatives as PyTorch's own, for autograd and for torch.func."""
+
+from typing import Any
+
+import array_api_compat.torch as xp
+import torch
+from torch._C import _functorch as functorch
+from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+from torch.autograd import forward_ad
+
+from stable_softmax._libraries._differentiable import Differentiable
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether a tensor has values that can be read and written at once: nothing traces, transforms or wraps it."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) in _PLAIN
+        and tensor.device.type == "cpu"
+        and not functorch.is_functorch_wrapped_tensor(tensor)
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch.jit.is_tracing()
+    )
+
+
+def autocast_dtype(logits: Any) -> Any:
+    """Return single precision for a loss of narrow logits within autocast."""
+    narrow = logits.dtype in (torch.float16, torch.bfloat16)
+    return torch.float32 if narrow and torch.is_autocast_enabled(logits.device.type) else None
+
+
+def evaluate(function: Differentiable, logits: Any, *others: Any) -> Any:
+    """Return the function's value, on a graph only where one is needed. It takes no options."""
+    if torch.compiler.is_compiling():  # pragma: no cover - traced by the compiler, never run
+        # It refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
+        if logits.requires_grad and torch.is_grad_enabled():
+            return _ReverseMode.apply(function, logits, *others)
+        return function.value(xp, logits, *others)
+    differentiated = logits.requires_grad and torch.is_grad_enabled() and all(map(is_plain, (logits, *others)))
+    if differentiated and function.value_and_gradient:
+        return _SavedGradient.apply(function, logits, *others)[0]
+    return _BothModes.apply(function, logits, *others)
+
+
+class _ReverseMode(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(function: Differentiable, *arrays: Any) -> Any:
+        return function.value(xp, *arrays)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Any) -> None:
+        ctx.function, *arrays = inputs
+        ctx.save_for_backward(*arrays)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        arrays = ctx.saved_tensors
+        given = cotangents if len(cotangents) > 1 else cotangents[0]
+        gradient = ctx.function.vjp(xp, given, *arrays)
+        return None, gradient, *(None for _ in arrays[1:])
+
+
+class _BothModes(_ReverseMode):
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _ReverseMode.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def jvp(ctx: Any, _function: None, vector: Any, *_others: None) -> Any:
+        arrays = vector, *ctx.saved_tensors
+        if not any(level.key() == functorch.TransformType.Jvp for level in retrieve_all_functorch_interpreters()):
+            return ctx.function.jvp(xp, *arrays)[1]
+        # PyTorch turns forward mode off here, so that an outer level of it would take the derivative for a constant.
+        with forward_ad._set_fwd_grad_enabled(True):
+            return ctx.function.jvp(xp, *map(_primal, arrays))[1]
+
+
+def _primal(tensor: Any) -> Any:
+    """Return a tensor without its tangent of the innermost level of forward mode."""
+    if not functorch.is_batchedtensor(tensor):
+        return forward_ad.unpack_dual(tensor).primal
+    level, axis = functorch.maybe_get_level(tensor), functorch.maybe_get_bdim(tensor)
+    return functorch._add_batch_dim(_primal(functorch.get_unwrapped(tensor)), axis, level)
+
+
+class _SavedGradient(_BothModes):
+    """Computes the gradient with the value, which shares most of its work, and keeps it for `backward`."""
+
+    @staticmethod
+    def forward(function: Differentiable, *arrays: Any) -> Any:
+        return function.value_and_gradient(xp, *arrays)  # type: ignore[misc]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.function, *arrays = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # of zeros for the gradient's cotangent, as large as the logits
+        ctx.save_for_backward(*arrays, output[1])
+        ctx.save_for_forward(*arrays)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Any, _: Any) -> Any:
+        *arrays, gradient = ctx.saved_tensors
+        if cotangent is None:  # nothing that follows depends on the value
+            gradient = None
+        elif torch.is_grad_enabled() or forward_ad._current_level >= 0:  # a second derivative may follow
+            gradient = ctx.function.vjp(xp, cotangent, *arrays)
+        else:
+            gradient = cotangent * gradient
+        return None, gradient, *(None for _ in arrays[1:])
+
+    @staticmethod
+    def jvp(ctx: Any, function: None, vector: Any, *others: None) -> Any:
+        return _BothModes.jvp(ctx, function, vector, *others), None

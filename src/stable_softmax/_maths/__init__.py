@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: no public argument, no library's name."""

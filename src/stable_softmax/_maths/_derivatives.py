@@ -1,0 +1,115 @@
+"""The rows' functions with their analytic derivatives, of any order.
+
+The Jacobian of the softmax, `diag(p) - p p^T`, is the covariance of the classes. Its entries cancel where one class
+leads, but it maps constants to 0: subtracting from a vector its own entry at the maximum changes nothing, and leaves
+only what small probabilities multiply. Each derivative is written so that its transpose keeps the same digits.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from stable_softmax._libraries import nan_where
+from stable_softmax._libraries._differentiable import Differentiable
+from stable_softmax._maths import _labels, _rows
+from stable_softmax._maths._sums import accurate_sum, sum_of_products
+
+
+def hessian_product(xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int, divisor: int = 1) -> Any:
+    """Return the Hessian of each example's loss times its vector, over `divisor`."""
+    share = xp.ones_like(class_ids, dtype=logits.dtype) / divisor
+    share = nan_where(xp, ~_labels.in_range(class_ids, logits.shape[axis]), share)
+    return _covariance_product(xp, vector, logits, (axis,)) * share
+
+
+def _covariance_product(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    probabilities, leaders = softmax(xp, logits, axes=axes), _leaders(xp, logits, axes)
+    deviation = _half_deviation(xp, vector, probabilities, leaders, axes)
+    product = 2 * probabilities * deviation
+    # The sum is 0 but for rounding; without it, the transpose would not be centred.
+    return product - leaders * accurate_sum(xp, product, axes)
+
+
+def _half_deviation(xp: ModuleType, vector: Any, probabilities: Any, leaders: Any, axes: tuple[int, ...]) -> Any:
+    """Return half of what a vector's entries differ from their mean: the whole may be too large for the dtype."""
+    half = vector / 2
+    centred = half - sum_of_products(xp, leaders, half, axes)
+    return centred - sum_of_products(xp, probabilities, centred, axes)
+
+
+def _leaders(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return weights that share 1 out evenly among the maximal entries."""
+    leading = xp.astype(logits == xp.max(logits, axis=axes, keepdims=True), logits.dtype)
+    number = xp.sum(leading, axis=axes, keepdims=True)
+    return leading / xp.where(number > 0, number, 1)
+
+
+def _softmax_jvp(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    return softmax(xp, logits, axes=axes), _covariance_product(xp, vector, logits, axes)
+
+
+def _log_softmax_jvp(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    probabilities, leaders = softmax(xp, logits, axes=axes), _leaders(xp, logits, axes)
+    return log_softmax(xp, logits, axes=axes), 2 * _half_deviation(xp, vector, probabilities, leaders, axes)
+
+
+def _log_softmax_vjp(xp: ModuleType, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    product = cotangent - softmax(xp, logits, axes=axes) * accurate_sum(xp, cotangent, axes)
+    return product - _leaders(xp, logits, axes) * accurate_sum(xp, product, axes)
+
+
+def _logsumexp_jvp(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    tangent = sum_of_products(xp, _shares(xp, logits, axes), vector, axes)
+    return logsumexp(xp, logits, axes=axes), tangent
+
+
+def _logsumexp_vjp(xp: ModuleType, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    return cotangent * _shares(xp, logits, axes)
+
+
+def _shares(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return the softmax, and 0 in a row of nothing but -inf: what is impossible gets no share of a gradient."""
+    nothing = xp.max(logits, axis=axes, keepdims=True) == -xp.inf
+    return xp.where(nothing, 0, softmax(xp, xp.where(nothing, 0, logits), axes=axes))
+
+
+def _crossentropy_jvp(xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any]:
+    losses, gradient = crossentropy_and_gradient(xp, logits, class_ids, axis=axis)
+    return losses, sum_of_products(xp, gradient, vector, (axis,))
+
+
+def _crossentropy_vjp(xp: ModuleType, cotangent: Any, logits: Any, class_ids: Any, axis: int) -> Any:
+    return cotangent * crossentropy_gradient(xp, logits, class_ids, axis=axis)
+
+
+def _gradient_jvp(
+    xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int, divisor: int = 1
+) -> tuple[Any, Any]:
+    product = hessian_product(xp, vector, logits, class_ids, axis, divisor)
+    return crossentropy_gradient(xp, logits, class_ids, axis=axis, divisor=divisor), product
+
+
+def _crossentropy_and_gradient_jvp(
+    xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int, divisor: int = 1
+) -> tuple[Any, Any]:
+    losses, gradient = crossentropy_and_gradient(xp, logits, class_ids, axis=axis, divisor=divisor)
+    slope = sum_of_products(xp, gradient, vector, (axis,)) * divisor
+    return (losses, gradient), (slope, hessian_product(xp, vector, logits, class_ids, axis, divisor))
+
+
+def _crossentropy_and_gradient_vjp(
+    xp: ModuleType, cotangents: tuple[Any, Any], logits: Any, class_ids: Any, axis: int, divisor: int = 1
+) -> Any:
+    first = _crossentropy_vjp(xp, cotangents[0], logits, class_ids, axis)
+    return first + hessian_product(xp, cotangents[1], logits, class_ids, axis, divisor)
+
+
+softmax = Differentiable(_rows.softmax, _softmax_jvp, _covariance_product)
+log_softmax = Differentiable(_rows.log_softmax, _log_softmax_jvp, _log_softmax_vjp)
+logsumexp = Differentiable(_rows.logsumexp, _logsumexp_jvp, _logsumexp_vjp)
+crossentropy = Differentiable(
+    _rows.crossentropy, _crossentropy_jvp, _crossentropy_vjp, _rows.crossentropy_and_gradient
+)
+crossentropy_gradient = Differentiable(_rows.crossentropy_gradient, _gradient_jvp, hessian_product)
+crossentropy_and_gradient = Differentiable(
+    _rows.crossentropy_and_gradient, _crossentropy_and_gradient_jvp, _crossentropy_and_gradient_vjp
+)

@@ -1,0 +1,85 @@
+"""Class ids: pick the entry that they point to, replace it.
+
+Class ids come with an axis of length 1 in the place of the class axis.
+"""
+
+import math
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from stable_softmax._libraries import entries_along, indices_along, is_eager, is_split, is_writable, nan_where
+
+
+class Place(NamedTuple):
+    """Where in each row its class id points."""
+
+    class_ids: Any
+    #: Which of them are in range; None if all are.
+    valid: Any
+    #: The indices along each axis, if entries can be picked and replaced by these.
+    indices: tuple[Any, ...] | None
+
+
+def is_marked(xp: ModuleType, where: Any, class_ids: Any, shape: tuple[int, ...], axis: int) -> Any:
+    """Return whether each row's class id is in range, and its entry in the mask is true."""
+    if not is_eager(xp, class_ids):
+        return xp.any(where & (_along(xp, shape, axis, class_ids) == class_ids), axis=axis, keepdims=True)
+    valid = in_range(class_ids, shape[axis])
+    return valid & entries_along(xp, xp.broadcast_to(where, shape), xp.where(valid, class_ids, 0), axis)
+
+
+def place_of(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Place:
+    """Find the places of class ids in rows, or in others of the same shape and kind."""
+    shape = rows.shape
+    valid = in_range(class_ids, shape[axis])
+    if not (is_writable(xp, class_ids) and is_writable(xp, rows)):
+        return Place(class_ids, valid, None)
+    if xp.count_nonzero(valid) == math.prod(valid.shape):  # faster than NumPy's all
+        valid = None
+    else:
+        class_ids = xp.where(valid, class_ids, 0)
+    indices = [class_ids if i == axis else _along(xp, shape, i, class_ids) for i in range(len(shape))]
+    return Place(class_ids, valid, tuple(indices))
+
+
+def entry(xp: ModuleType, rows: Any, place: Place, axis: int) -> Any:
+    """Pick each row's entry at its place, NaN where the class id is out of range."""
+    if place.indices is not None:
+        picked = rows[place.indices]
+    elif is_split(xp, rows, axis):
+        picked = xp.sum(xp.where(is_entry(xp, rows, place.class_ids, axis), rows, 0), axis=axis, keepdims=True)
+    else:
+        picked = entries_along(xp, rows, xp.where(place.valid, place.class_ids, 0), axis)
+    return picked if place.valid is None else nan_where(xp, ~place.valid, picked)
+
+
+def with_entry(xp: ModuleType, rows: Any, place: Place, axis: int, value: Any) -> Any:
+    """Return `rows`, perhaps overwritten, with `value` at each row's place, or anywhere in a row that has none."""
+    if place.indices is None:
+        return xp.where(is_entry(xp, rows, place.class_ids, axis), value, rows)
+    rows[place.indices] = value
+    return rows
+
+
+def is_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
+    """Return where a class is that of the class id."""
+    return _along(xp, rows.shape, axis, class_ids) == class_ids
+
+
+def ones_along(xp: ModuleType, rows: Any, axis: int) -> Any:
+    """Return a 1 for each class, in the shape that broadcasts against the rows, and with their dtype."""
+    return xp.ones_like(_reshaped(xp, indices_along(xp, rows.shape[axis], rows, rows.dtype), rows.ndim, axis))
+
+
+def _along(xp: ModuleType, shape: tuple[int, ...], axis: int, class_ids: Any) -> Any:
+    """Return the indices along one axis, in the shape that broadcasts against `shape`, and with the ids' dtype."""
+    return _reshaped(xp, indices_along(xp, shape[axis], class_ids, class_ids.dtype), len(shape), axis)
+
+
+def _reshaped(xp: ModuleType, array: Any, ndim: int, axis: int) -> Any:
+    return xp.reshape(array, (1,) * axis + (-1,) + (1,) * (ndim - axis - 1))
+
+
+def in_range(class_ids: Any, classes: int) -> Any:
+    """Return where class ids lie in [0, classes)."""
+    return (class_ids >= 0) & (class_ids < classes)

@@ -1,0 +1,146 @@
+"""The loss of each row with all its options, and its derivatives, from those of a plain label.
+
+With the label's target `s`, the others' `q`, `L = logsumexp` and `z_loss = k`, the loss is
+`s * (loss of the label) + sum of q_c * -log_softmax_c + k L**2`, and each term is accurate.
+
+The fields of the criterion come by position, since its arrays come in parts.
+"""
+
+from types import ModuleType
+from typing import Any
+
+from stable_softmax._libraries import warns
+from stable_softmax._maths import _derivatives
+from stable_softmax._maths._conversion import converted
+from stable_softmax._maths._sums import accurate_sum, sum_of_products
+from stable_softmax._maths._targets import Criterion, Targets, targets_of
+
+
+def losses(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...]) -> Any:
+    """Return the losses over the divisor."""
+    logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
+    plain = _derivatives.crossentropy(xp, logits, targets.class_ids, axis=axes[0])
+    return _over_divisor(plain, targets) if targets.is_plain else _loss(xp, plain, logits, targets, axes)
+
+
+def gradient(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...]) -> Any:
+    """Return the gradient of the losses over the divisor."""
+    logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
+    if targets.is_plain:
+        rows = _derivatives.crossentropy_gradient(xp, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor)
+        return _of_left(xp, rows, targets)
+    plain = _derivatives.crossentropy_gradient(xp, logits, targets.class_ids, axis=axes[0])
+    return _gradient(xp, plain, logits, targets, axes)
+
+
+def losses_and_gradient(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return both."""
+    logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
+    if targets.is_plain:
+        plain, rows = _derivatives.crossentropy_and_gradient(xp, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor)
+        return _over_divisor(plain, targets), _of_left(xp, rows, targets)
+    plain, rows = _derivatives.crossentropy_and_gradient(xp, logits, targets.class_ids, axis=axes[0])
+    return _loss(xp, plain, logits, targets, axes), _gradient(xp, rows, logits, targets, axes)
+
+
+def hessian_product(xp: ModuleType, logits: Any, vector: Any, *criterion: Any, axes: tuple[int, ...]) -> Any:
+    """Return the Hessian of each loss, over the divisor, times its vector. It is linear in the vector."""
+    logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
+    vector = _of_left(xp, converted(xp, vector, logits.dtype), targets)
+    if targets.is_plain:
+        product = _derivatives.hessian_product(xp, vector, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor)
+        return _of_left(xp, product, targets)
+    product = _derivatives.hessian_product(xp, vector, logits, targets.class_ids, axis=axes[0])
+    product = _pulled(xp, product, 1 if targets.scale is None else targets.scale, logits, targets, axes)
+    if targets.z_loss is not None:
+        probabilities = _derivatives.softmax(xp, logits, axes=axes)
+        large, small = _factors_of_twice(xp, targets.z_loss)
+        slope = small * sum_of_products(xp, probabilities, vector, axes)
+        product = product + _product(xp, large * probabilities, slope)
+    return _of_left(xp, _over_divisor(product, targets), targets)
+
+
+def _loss(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
+    loss = plain if targets.scale is None else _weighted(xp, targets.scale, plain)
+    if targets.others is not None:
+        terms = _weighted(xp, targets.others, -_derivatives.log_softmax(xp, logits, axes=axes))
+        loss = loss + accurate_sum(xp, terms, axes)
+    if targets.z_loss is not None:
+        loss = loss + _penalty(xp, targets.z_loss, _derivatives.logsumexp(xp, logits, axes=axes))
+    return _over_divisor(_of_counted(xp, loss, targets), targets)
+
+
+def _gradient(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
+    rows = plain if targets.scale is None else targets.scale * plain
+    if targets.others is not None or targets.z_loss is not None:
+        rows = rows + _pulled(xp, _derivatives.softmax(xp, logits, axes=axes), 0, logits, targets, axes)
+    if targets.others is not None:
+        rows = rows - targets.others
+    return _of_left(xp, _over_divisor(rows, targets), targets)
+
+
+def _over_divisor(values: Any, targets: Targets) -> Any:
+    """Return the values' shares of the mean, which cannot overflow where their sum could."""
+    undivided = isinstance(targets.divisor, int) and targets.divisor == 1
+    return values if undivided else values / targets.divisor
+
+
+def _pulled(xp: ModuleType, rows: Any, scale: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
+    """Return the rows times all that draws towards other classes: scale, the other targets, and the penalty's slope."""
+    if targets.others is not None:
+        scale = scale + accurate_sum(xp, targets.others, axes)
+    if targets.z_loss is None:
+        return rows * scale
+    large, small = _factors_of_twice(xp, targets.z_loss)
+    slope = small * _derivatives.logsumexp(xp, logits, axes=axes)
+    if isinstance(large, float) and large == 1:
+        return rows * (scale + slope)
+    return rows * scale + _product(xp, large * rows, slope)
+
+
+def _factors_of_twice(xp: ModuleType, number: Any) -> tuple[Any, Any]:
+    """Return two factors of `2 * number`, at least 1 and at most 1, to be multiplied with small and large values."""
+    twice = 2 * number
+    if isinstance(twice, float):
+        return max(twice, 1.0), min(twice, 1.0)
+    # Selections, since equal arguments of a maximum share its derivative.
+    return xp.where(twice >= 1, twice, 1), xp.where(twice >= 1, 1, twice)
+
+
+def _penalty(xp: ModuleType, number: Any, total: Any) -> Any:
+    """Return `number * total**2`."""
+    if not isinstance(number, float):
+        return number * total * total
+    # The dtype may hold neither a small number nor its root.
+    steps = 2 if number < 1e-60 else 1
+    for _ in range(steps):
+        total = _product(xp, total, number ** (0.5 / steps))
+    return _product(xp, total, total)
+
+
+def _product(xp: ModuleType, first: Any, second: Any) -> Any:
+    """Return the product, without NumPy's warning where it overflows."""
+    if not warns(xp):
+        return first * second
+    is_number = isinstance(second, float)
+    size = max(1.0, second) if is_number else xp.clip(xp.abs(second), min=1)
+    overflows = xp.abs(first) > xp.finfo(first.dtype).max / size
+    signs = xp.sign(first) if is_number else xp.sign(first) * xp.sign(second)
+    fitting = xp.where(overflows, 0, first) * (second if is_number else xp.where(overflows, 0, second))
+    return xp.where(overflows, xp.inf, fitting) * xp.where(overflows, signs, 1)
+
+
+def _weighted(xp: ModuleType, weights: Any, values: Any) -> Any:
+    """Return the product, where 0 times infinity is 0."""
+    return weights * xp.where((weights == 0) & xp.isinf(values), 0, values)
+
+
+def _of_left(xp: ModuleType, rows: Any, targets: Targets) -> Any:
+    """Return derivatives, with 0 for what does not count, as autodiff has it."""
+    if targets.where is not None:
+        rows = xp.where(targets.where, rows, 0)
+    return _of_counted(xp, rows, targets)
+
+
+def _of_counted(xp: ModuleType, rows: Any, targets: Targets) -> Any:
+    return rows if targets.counted is None else xp.where(targets.counted, rows, 0)

@@ -1,0 +1,141 @@
+"""Reference answers with their options, as what each row of logits is compared with.
+
+Class ids, probabilities, smoothing and weights all come to targets `q`, and the loss to the sum of
+`q_c * (logsumexp - z_c)`. The targets are split into one class, which is treated as a label, and the rest. That class
+is the class id, or has the largest target: no other target can agree with its probability in so many digits that
+their difference vanishes.
+
+All arrays here have as many dimensions as the logits, and broadcast against them.
+"""
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from stable_softmax._maths import _labels
+from stable_softmax._maths._conversion import converted
+from stable_softmax._maths._sums import accurate_sum
+
+
+class Criterion(NamedTuple):
+    """What logits are compared with, and how: arrays, None for those that are absent, and numbers."""
+
+    class_ids: Any = None
+    #: Target probabilities, in the place of class ids.
+    probabilities: Any = None
+    where: Any = None
+    class_weights: Any = None
+    #: A float, or an array of one.
+    label_smoothing: Any = 0.0
+    #: A float, or an array of one.
+    z_loss: Any = 0.0
+    #: What losses and gradients are divided by.
+    divisor: Any = 1
+    #: As it is among class ids of the default integer dtype; None if no example is ignored.
+    ignored_id: int | None = None
+
+
+class Targets(NamedTuple):
+    """What each row of logits is compared with."""
+
+    #: The class that is treated as a label.
+    class_ids: Any
+    #: Its target, or what the label's target has beyond `others`; None for 1.
+    scale: Any = None
+    #: The targets of all classes, without what `scale` has; None for 0.
+    others: Any = None
+    #: Whether the example counts; None if all do.
+    counted: Any = None
+    #: Which classes are left; None if all are.
+    where: Any = None
+    #: None for 0.
+    z_loss: Any = None
+    #: What losses and gradients are divided by.
+    divisor: Any = 1
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is a label and nothing else, of all classes or of some."""
+        return self.scale is None and self.others is None and self.counted is None and self.z_loss is None
+
+
+def targets_of(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
+    """Return the logits, with -inf for what `where` excludes and 0 for what is ignored, and their targets."""
+    if criterion.where is not None:
+        logits = xp.where(criterion.where, logits, -xp.inf)
+    split = _soft_targets if criterion.class_ids is None else _hard_targets
+    logits, targets = split(xp, logits, criterion, axis)
+    z_loss = None if _is_off(criterion.z_loss) else criterion.z_loss
+    return logits, targets._replace(where=criterion.where, z_loss=z_loss, divisor=criterion.divisor)
+
+
+def example_weights(xp: ModuleType, class_ids: Any, class_weights: Any, axis: int, ignored_id: int | None) -> Any:
+    """Return what each example contributes to the divisor of the mean over class ids."""
+    counted = None if ignored_id is None else class_ids != ignored_id
+    if class_weights is None:
+        return xp.astype(counted, class_ids.dtype)
+    # A class id out of range makes the loss NaN, whatever it is divided by.
+    valid = xp.where(_labels.in_range(class_ids, class_weights.shape[axis]), class_ids, 0)
+    weights = _weights_of(xp, class_weights, valid, axis)
+    return weights if counted is None else xp.where(counted, weights, 0)
+
+
+def extreme_scale(xp: ModuleType, weights: Any) -> Any:
+    """Return the largest weight where products or sums of such weights may leave a dtype, and 1 elsewhere."""
+    if 0 in weights.shape:
+        return 1
+    largest = xp.max(weights)
+    is_extreme = (largest > 0) & (largest < 2.0**-64) | (largest > 2.0**64) & (largest < xp.inf)
+    return xp.where(is_extreme, largest, 1)
+
+
+def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
+    class_ids, smoothing = criterion.class_ids, criterion.label_smoothing
+    counted = None if criterion.ignored_id is None else class_ids != criterion.ignored_id
+    if criterion.where is not None:
+        class_ids = xp.where(_labels.is_marked(xp, criterion.where, class_ids, logits.shape, axis), class_ids, -1)
+    if counted is not None:
+        logits, class_ids = xp.where(counted, logits, 0), xp.where(counted, class_ids, 0)
+    scale, others = None, None
+    if criterion.class_weights is not None:
+        scale = _weights_of(xp, criterion.class_weights, class_ids, axis)
+    if not _is_off(smoothing):
+        scale = 1 - smoothing if scale is None else (1 - smoothing) * scale
+        others = _smoothing(xp, logits, criterion, axis)
+    return logits, Targets(class_ids, scale, others, counted)
+
+
+def _weights_of(xp: ModuleType, class_weights: Any, class_ids: Any, axis: int) -> Any:
+    """Return the weight of each example's class, NaN where the id is out of range."""
+    shape = class_ids.shape
+    weights = xp.broadcast_to(class_weights, (*shape[:axis], class_weights.shape[axis], *shape[axis + 1 :]))
+    return _labels.entry(xp, weights, _labels.place_of(xp, weights, class_ids, axis), axis)
+
+
+def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
+    targets = _left(xp, criterion, converted(xp, criterion.probabilities, logits.dtype))
+    if criterion.class_weights is not None:
+        targets = targets * _left(xp, criterion, criterion.class_weights)
+    if not _is_off(criterion.label_smoothing):
+        targets = (1 - criterion.label_smoothing) * targets + _smoothing(xp, logits, criterion, axis)
+    largest = xp.argmax(targets, axis=axis, keepdims=True)
+    others = xp.where(_labels.is_entry(xp, targets, largest, axis), 0, targets)
+    # Not the maximum, whose derivative equal targets would share.
+    scale = _labels.entry(xp, targets, _labels.place_of(xp, targets, largest, axis), axis)
+    return logits, Targets(largest, scale, others)
+
+
+def _smoothing(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> Any:
+    """Return the targets that smoothing gives: an equal share of each class that `where` leaves, weighted."""
+    left = _left(xp, criterion, _labels.ones_along(xp, logits, axis))
+    share = criterion.label_smoothing / xp.clip(accurate_sum(xp, left, (axis,)), min=1)
+    return share * (left if criterion.class_weights is None else _left(xp, criterion, criterion.class_weights))
+
+
+def _left(xp: ModuleType, criterion: Criterion, values: Any) -> Any:
+    """Return the values, with 0 for the classes that `where` excludes."""
+    return values if criterion.where is None else xp.where(criterion.where, values, 0)
+
+
+def _is_off(number: Any) -> bool:
+    """Return whether a number is known to be 0."""
+    return isinstance(number, float) and number == 0
