@@ -5,7 +5,10 @@ from typing import Any
 import array_api_compat.torch as xp
 import torch
 from torch._C import _functorch as functorch
-from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+from torch._functorch.pyfunctorch import (
+    retrieve_all_functorch_interpreters,
+    retrieve_current_functorch_interpreter,
+)
 from torch.autograd import forward_ad
 
 from stable_softmax._libraries._differentiable import Differentiable
@@ -38,10 +41,21 @@ def evaluate(function: Differentiable, logits: Any, *others: Any) -> Any:
         if logits.requires_grad and torch.is_grad_enabled():
             return _ReverseMode.apply(function, logits, *others)
         return function.value(xp, logits, *others)
+    if _maps_nothing(logits, *others):
+        with retrieve_current_functorch_interpreter().lower():
+            return evaluate(function, logits, *others)
     differentiated = logits.requires_grad and torch.is_grad_enabled() and all(map(is_plain, (logits, *others)))
     if differentiated and function.value_and_gradient:
         return _SavedGradient.apply(function, logits, *others)[0]
     return _BothModes.apply(function, logits, *others)
+
+
+def _maps_nothing(*arrays: Any) -> bool:
+    """Whether vmap is at work on other arrays than these, which its rule for functions with derivatives fails on."""
+    level = functorch.peek_interpreter_stack()
+    if level is None or level.key() != functorch.TransformType.Vmap:
+        return False
+    return all(functorch.maybe_get_level(array) != level.level() for array in arrays)
 
 
 class _ReverseMode(torch.autograd.Function):
