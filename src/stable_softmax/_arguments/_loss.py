@@ -22,7 +22,7 @@ from stable_softmax._arguments._arrays import (
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import autocast_dtype, is_array
 from stable_softmax._maths._conversion import converted
-from stable_softmax._maths._targets import Criterion, example_weights, extreme_scale
+from stable_softmax._maths._targets import Criterion, example_weights, in_proportion
 
 Reduction: TypeAlias = Literal["none", "mean", "sum"]
 
@@ -224,9 +224,8 @@ def _with_divisor(xp: ModuleType, criterion: Criterion, layout: Layout) -> Crite
     weights = _execution.on_each(kernel, xp, ids, class_weights)
     if class_weights is not None:
         # Their sum may leave the dtype, and in a mean only their ratios matter.
-        scale = extreme_scale(xp, weights)
-        weights = converted(xp, weights / scale, layout.working)
-        class_weights = converted(xp, class_weights / scale, layout.working)
+        weights, class_weights = in_proportion(xp, weights, class_weights)
+        weights, class_weights = (converted(xp, values, layout.working) for values in (weights, class_weights))
     total = converted(xp, _execution.total(xp, weights), layout.working)
     divisor = xp.reshape(xp.where(total == 0, xp.inf, total), (1,) * len(layout.shape))
     return criterion._replace(class_weights=class_weights, divisor=divisor)

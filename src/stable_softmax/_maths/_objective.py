@@ -9,7 +9,7 @@ The fields of the criterion come by position, since its arrays come in parts.
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._libraries import warns
+from stable_softmax._libraries import computed_alone, warns
 from stable_softmax._maths import _derivatives
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum, sum_of_products
@@ -55,7 +55,7 @@ def hessian_product(xp: ModuleType, logits: Any, vector: Any, *criterion: Any, a
     if targets.z_loss is not None:
         probabilities = _derivatives.softmax(xp, logits, axes=axes)
         large, small = _factors_of_twice(xp, targets.z_loss)
-        slope = small * sum_of_products(xp, probabilities, vector, axes)
+        slope = _times(xp, small, sum_of_products(xp, probabilities, vector, axes))
         product = product + _product(xp, large * probabilities, slope)
     return _of_left(xp, _over_divisor(product, targets), targets)
 
@@ -92,7 +92,7 @@ def _pulled(xp: ModuleType, rows: Any, scale: Any, logits: Any, targets: Targets
     if targets.z_loss is None:
         return rows * scale
     large, small = _factors_of_twice(xp, targets.z_loss)
-    slope = small * _derivatives.logsumexp(xp, logits, axes=axes)
+    slope = _times(xp, small, _derivatives.logsumexp(xp, logits, axes=axes))
     if isinstance(large, float) and large == 1:
         return rows * (scale + slope)
     return rows * scale + _product(xp, large * rows, slope)
@@ -111,17 +111,22 @@ def _penalty(xp: ModuleType, number: Any, total: Any) -> Any:
     """Return `number * total**2`."""
     if not isinstance(number, float):
         return number * total * total
-    # The dtype may hold neither a small number nor its root.
-    steps = 2 if number < 1e-60 else 1
-    for _ in range(steps):
-        total = _product(xp, total, number ** (0.5 / steps))
+    total = _times(xp, number**0.5, total)
     return _product(xp, total, total)
 
 
+def _times(xp: ModuleType, number: Any, values: Any) -> Any:
+    """Return the values times a number, in two steps where their dtype may not hold it."""
+    if isinstance(number, float) and number < 1e-30:
+        root = number**0.5
+        return _product(xp, _product(xp, values, root), root)
+    return _product(xp, values, number)
+
+
 def _product(xp: ModuleType, first: Any, second: Any) -> Any:
-    """Return the product, without NumPy's warning where it overflows."""
+    """Return the product, without NumPy's warning where it overflows, and as it stands: XLA multiplies constants."""
     if not warns(xp):
-        return first * second
+        return computed_alone(xp, first * second)
     is_number = isinstance(second, float)
     size = max(1.0, second) if is_number else xp.clip(xp.abs(second), min=1)
     overflows = xp.abs(first) > xp.finfo(first.dtype).max / size

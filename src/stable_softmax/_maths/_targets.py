@@ -11,6 +11,7 @@ All arrays here have as many dimensions as the logits, and broadcast against the
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from stable_softmax._libraries import computed_alone
 from stable_softmax._maths import _labels
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum
@@ -79,13 +80,15 @@ def example_weights(xp: ModuleType, class_ids: Any, class_weights: Any, axis: in
     return weights if counted is None else xp.where(counted, weights, 0)
 
 
-def extreme_scale(xp: ModuleType, weights: Any) -> Any:
-    """Return the largest weight where products or sums of such weights may leave a dtype, and 1 elsewhere."""
+def in_proportion(xp: ModuleType, weights: Any, *others: Any) -> tuple[Any, ...]:
+    """Return weights and others over the largest weight, where sums of such weights may leave a dtype."""
     if 0 in weights.shape:
-        return 1
+        return weights, *others
     largest = xp.max(weights)
     is_extreme = (largest > 0) & (largest < 2.0**-64) | (largest > 2.0**64) & (largest < xp.inf)
-    return xp.where(is_extreme, largest, 1)
+    # In two steps: the reciprocal of the largest, which XLA multiplies by, may leave the dtype.
+    root = xp.sqrt(xp.where(is_extreme, largest, 1))
+    return tuple(computed_alone(xp, values / root) / root for values in (weights, *others))
 
 
 def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
