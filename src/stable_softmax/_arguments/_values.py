@@ -7,7 +7,7 @@ from typing import Any
 
 from stable_softmax._arguments._arrays import is_of_kind, wider_dtype
 from stable_softmax._execution._plan import Layout
-from stable_softmax._libraries import is_array, is_eager, nan_where, warns
+from stable_softmax._libraries import is_array, is_eager, nan_where, warns, without_gradient
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._labels import in_range, is_marked
 from stable_softmax._maths._targets import Criterion
@@ -72,7 +72,7 @@ def checked_number(xp: ModuleType, name: str, value: Any, layout: Layout, larges
     if not is_of_kind(xp, value.dtype, "real floating", "integral"):
         raise TypeError(f"{name} must be a real number, not an array of {value.dtype}")
     if is_eager(xp, value):
-        known = _checked_float(name, float(value), largest)
+        known = _checked_float(name, float(without_gradient(xp, value)), largest)
         if warns(xp):  # and has no derivatives
             return known
     number = xp.reshape(converted(xp, value, layout.working), (1,) * len(layout.shape))

@@ -154,19 +154,28 @@ def pairwise_length(xp: ModuleType, array: Any, axis: int) -> int:
 
 
 def is_split(xp: ModuleType, array: Any, axis: int) -> bool:
-    """Whether `axis` may lie on several devices, so that nothing may be picked by an index along it."""
+    """Whether `axis` is known to lie on several devices, so that nothing may be picked by an index along it."""
     if is_jax(xp):
-        from stable_softmax._libraries._jax import is_sharded
+        from stable_softmax._libraries import _jax
 
-        return is_sharded(array, axis)
+        return _jax.is_sharded(array, axis)
+    if is_torch(xp):
+        from stable_softmax._libraries import _torch
+
+        return _torch.is_sharded(array, axis)
     return False
 
 
 def indices_along(xp: ModuleType, length: int, like: Any, dtype: Any) -> Any:
-    """Return 0, 1, ... on the device of an array."""
+    """Return 0, 1, ... on the device, or the devices, of an array."""
     # JAX moves what has no device of its own to where the others are. Its `device` is a sharding, which may not fit.
     place = None if is_jax(xp) else getattr(like, "device", None)
-    return xp.arange(length, dtype=dtype, device=place)
+    indices = xp.arange(length, dtype=dtype, device=place)
+    if not is_torch(xp):
+        return indices
+    from stable_softmax._libraries import _torch
+
+    return _torch.replicated(indices, like)
 
 
 def entries_along(xp: ModuleType, rows: Any, indices: Any, axis: int) -> Any:
@@ -196,6 +205,11 @@ def computed_alone(xp: ModuleType, values: Any) -> Any:
     from stable_softmax._libraries._jax import apart
 
     return apart(values)
+
+
+def without_gradient(xp: ModuleType, array: Any) -> Any:
+    """Return an array for its values alone."""
+    return array.detach() if is_torch(xp) else array
 
 
 def native(xp: ModuleType, values: Any) -> Any:

@@ -34,12 +34,29 @@ def autocast_dtype(logits: Any) -> Any:
     return torch.float32 if narrow and torch.is_autocast_enabled(logits.device.type) else None
 
 
+def is_sharded(tensor: Any, axis: int) -> bool:
+    """Whether a tensor is a DTensor that is split along an axis."""
+    return any(placement.is_shard(axis) for placement in getattr(tensor, "placements", ()))
+
+
+def replicated(tensor: Any, like: Any) -> Any:
+    """Return a tensor as a DTensor that is whole on all devices, if another is a DTensor."""
+    if not hasattr(like, "placements"):
+        return tensor
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh = like.device_mesh
+    return DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
+
+
 def evaluate(function: Differentiable, logits: Any, *others: Any) -> Any:
     """Return the function's value, on a graph only where one is needed. It takes no options."""
     if torch.compiler.is_compiling():  # pragma: no cover - traced by the compiler, never run
         # It refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
         if logits.requires_grad and torch.is_grad_enabled():
             return _ReverseMode.apply(function, logits, *others)
+        return function.value(xp, logits, *others)
+    if torch.jit.is_tracing():  # which cannot hold a function with several results
         return function.value(xp, logits, *others)
     if _maps_nothing(logits, *others):
         with retrieve_current_functorch_interpreter().lower():

@@ -1,0 +1,229 @@
+"""What JAX programs do around the functions: exports for all sizes, meshes, strict promotion, 64 bits on and off."""
+
+from functools import partial
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import stable_softmax
+from stable_softmax import (
+    grad_softmax_crossentropy_with_logits,
+    hvp_softmax_crossentropy_with_logits,
+    softmax_crossentropy_with_logits,
+    value_and_grad_softmax_crossentropy_with_logits,
+)
+
+EPS = np.finfo(np.float64).eps
+BOTH = value_and_grad_softmax_crossentropy_with_logits
+NORMALIZATIONS = {name: getattr(stable_softmax, name) for name in ("softmax", "log_softmax", "logsumexp")}
+
+
+def drawn(examples=8, classes=12):
+    """Return whatever a loss may be called with."""
+    rng = np.random.default_rng(15)
+    class_ids = rng.integers(0, classes, size=examples)
+    where = (rng.random((examples, classes)) < 0.8) | (np.arange(classes) == class_ids[:, None])
+    return {
+        "logits": rng.normal(size=(examples, classes)),
+        "class_ids": class_ids,
+        "probabilities": rng.dirichlet(np.ones(classes), size=examples),
+        "where": where,
+        "class_weights": rng.random(classes) + 0.1,
+    }
+
+
+def losses(reduction="mean"):
+    """Return functions of arrays by name, which between them use every option, and the names that they use."""
+    everything = {"label_smoothing": 0.1, "z_loss": 0.1}
+    calls = {
+        "ids": (("class_ids",), {}),
+        "probabilities": (("probabilities",), {}),
+        "all, ids": (("class_ids", "where", "class_weights"), {**everything, "ignore_index": 3}),
+        "all, probabilities": (("probabilities", "where", "class_weights"), everything),
+    }
+
+    def called(function, options, arrays):
+        answers = arrays.get("class_ids", arrays.get("probabilities"))
+        named = {name: arrays[name] for name in ("where", "class_weights") if name in arrays}
+        return function(arrays["logits"], answers, **named, **options, reduction=reduction)
+
+    def autodiff(function, options, arrays):
+        return jax.grad(lambda z: jnp.sum(called(function, options, arrays | {"logits": z})))(arrays["logits"])
+
+    def product_(options, arrays):
+        vectors = lambda z, y, **rest: hvp_softmax_crossentropy_with_logits(z, y, jnp.cos(z), **rest)  # noqa: E731
+        return called(vectors, options, arrays)
+
+    for name, (needed, options) in calls.items():
+        yield f"both, {name}", ("logits", *needed), partial(called, BOTH, options)
+        yield f"grad, {name}", ("logits", *needed), partial(autodiff, softmax_crossentropy_with_logits, options)
+        yield f"product, {name}", ("logits", *needed), partial(product_, options)
+
+
+def normalizations():
+    for name, function in NORMALIZATIONS.items():
+        yield name, ("logits",), lambda arrays, f=function: f(arrays["logits"])
+        yield f"{name}, all axes", ("logits",), lambda arrays, f=function: f(arrays["logits"], axis=None)
+        masked = lambda arrays, f=function: f(arrays["logits"], where=arrays["where"])  # noqa: E731
+        yield f"{name}, where", ("logits", "where"), masked
+        total = lambda z, f=function: jnp.sum(jnp.cos(f(z)))  # noqa: E731
+        yield f"{name}, grad", ("logits",), lambda arrays, t=total: jax.grad(t)(arrays["logits"])
+
+
+FUNCTIONS = {name: (needed, function) for name, needed, function in [*normalizations(), *losses()]}
+
+
+def assert_same(given, expected, units=64):
+    for result, same in zip(jax.tree.leaves(given), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(result, same, rtol=units * EPS, atol=units * EPS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_one_exported_program_serves_all_sizes(name):
+    needed, function = FUNCTIONS[name]
+    examples, classes = export.symbolic_shape("examples, classes")
+    shapes = {"class_ids": (examples,), "class_weights": (classes,)}
+    arrays = {key: array for key, array in drawn().items() if key in needed}
+    symbolic = {
+        key: jax.ShapeDtypeStruct(shapes.get(key, (examples, classes)), array.dtype) for key, array in arrays.items()
+    }
+    exported = export.export(jax.jit(function))(symbolic)
+    for size in ((8, 12), (1, 4), (5, 5)):
+        arrays = {key: jnp.asarray(array) for key, array in drawn(*size).items() if key in needed}
+        assert_same(exported.call(arrays), function(arrays))
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_exported_losses_of_other_reductions(reduction):
+    (examples,) = export.symbolic_shape("examples")
+    for _, needed, function in losses(reduction):
+        arrays = {key: array for key, array in drawn(6, 5).items() if key in needed}
+        symbolic = {
+            key: jax.ShapeDtypeStruct(
+                array.shape if key == "class_weights" else (examples, *array.shape[1:]), array.dtype
+            )
+            for key, array in arrays.items()
+        }
+        exported = export.export(jax.jit(function))(symbolic)
+        assert_same(exported.call(arrays), function({key: jnp.asarray(array) for key, array in arrays.items()}))
+
+
+SPLITS = {"examples": ("rows", None), "classes": (None, "columns"), "both": ("rows", "columns")}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_sharded_arrays_outside_and_inside_of_jit(kind, split):
+    """With two axes of devices; JAX's default meshes have explicit axes, where to gather classes is an error."""
+    rows, columns = SPLITS[split]
+    mesh = jax.make_mesh((2, 2), ("rows", "columns"), axis_types=(AxisType[kind],) * 2)
+    specs = {"class_ids": PartitionSpec(rows), "class_weights": PartitionSpec(columns)}
+    arrays = {key: jnp.asarray(array) for key, array in drawn().items()}
+    sharded = {
+        key: jax.device_put(array, NamedSharding(mesh, specs.get(key, PartitionSpec(rows, columns))))
+        for key, array in arrays.items()
+    }
+    for needed, function in FUNCTIONS.values():
+        expected = function({key: arrays[key] for key in needed})
+        given = {key: sharded[key] for key in needed}
+        if kind == "Auto":  # where nothing but the arrays tells of the mesh
+            assert_same(function(given), expected)
+        with jax.set_mesh(mesh):
+            assert_same((jax.jit(function) if kind == "Auto" else function)(given), expected)
+
+
+@pytest.mark.parametrize("narrow", ["bfloat16", "float32"])
+def test_strict_promotion(narrow):
+    arrays = {
+        key: jnp.asarray(array, narrow if array.dtype.kind == "f" else None) for key, array in drawn(3, 4).items()
+    }
+    expected = [function({key: arrays[key] for key in needed}) for needed, function in FUNCTIONS.values()]
+    with jax.numpy_dtype_promotion("strict"):
+        given = [function({key: arrays[key] for key in needed}) for needed, function in FUNCTIONS.values()]
+    for results, same in zip(jax.tree.leaves(given), jax.tree.leaves(expected), strict=True):
+        assert results.dtype == narrow
+        np.testing.assert_array_equal(results, same)
+
+
+def test_numpy_arrays_beside_those_of_jax():
+    """Outside and inside of `grad` and `jit`, where the logits alone are JAX's."""
+    arrays = drawn()
+    for needed, function in FUNCTIONS.values():
+        given = {key: arrays[key] for key in needed}
+        expected = function({key: jnp.asarray(array) for key, array in given.items()})
+        z = jnp.asarray(given.pop("logits"))
+        assert_same(function({"logits": z, **given}), expected)
+        assert_same(jax.jit(lambda z, f=function, given=given: f({"logits": z, **given}))(z), expected)
+    loss = partial(softmax_crossentropy_with_logits, reference_answers=arrays["class_ids"], reduction="mean")
+    assert_same(jax.grad(loss)(z), grad_softmax_crossentropy_with_logits(z, jnp.asarray(arrays["class_ids"])))
+
+
+@pytest.mark.parametrize("value", [2**32, -(2**32), 2**40 + 1, 2**63 - 1, np.uint64(2**63)])
+def test_ids_of_numpy_that_jax_would_cut_stay_out_of_range(value):
+    with jax.enable_x64(False):
+        losses = softmax_crossentropy_with_logits(jnp.zeros((1, 3)), np.asarray([value]))
+    assert np.isnan(losses[0])
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype:UserWarning")
+@pytest.mark.parametrize("first", [True, False])
+def test_no_call_remembers_the_mode_of_another(first):
+    """Results of 64 bits have all their digits after a call with 64 bits off, and before."""
+    z, y = jnp.asarray([[1e9, 1e9 - 1]]), jnp.asarray([0])
+    calls = [stable_softmax.log_softmax, stable_softmax.softmax, lambda z: softmax_crossentropy_with_logits(z, y)]
+    calls += [lambda z: BOTH(z, y, z_loss=1e-9)[1], lambda z: jax.jit(stable_softmax.log_softmax)(z)]
+    expected = [np.asarray(call(z)) for call in calls] if first else None
+    with jax.enable_x64(False):
+        for call in calls:
+            assert call(z).dtype in ("float32", "float64")
+            assert call(jnp.asarray([[1.0, 0.0]])).dtype == "float32"
+    for i, call in enumerate(calls):
+        result = call(z)
+        assert result.dtype == "float64"
+        if first:
+            np.testing.assert_array_equal(result, expected[i])
+    np.testing.assert_allclose(stable_softmax.log_softmax(z)[0], [-np.log1p(np.exp(-1)), -np.log1p(np.exp(1))])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_smoothing_and_penalty_may_be_traced(compiled):
+    """As schedules have them; out of range they make everything NaN, since nothing can be read."""
+    arrays = drawn()
+    z, answers = jnp.asarray(arrays["logits"]), (arrays["class_ids"], arrays["probabilities"])
+
+    def loss(smoothing, penalty, y):
+        options = {"label_smoothing": smoothing, "z_loss": penalty, "reduction": "mean"}
+        return BOTH(z, y, class_weights=arrays["class_weights"], where=arrays["where"], **options)
+
+    function = jax.jit(loss) if compiled else loss
+    for y, (smoothing, penalty) in product(answers, [(0.1, 0.1), (0.0, 0.0), (1.0, 2.0), (0.5, 0.5)]):
+        as_arrays = jnp.asarray(smoothing), jnp.asarray(penalty)
+        assert_same(function(*as_arrays, y), loss(smoothing, penalty, y))
+        for i in range(2):
+            slope = jax.grad(lambda *given, y=y: function(*given, y)[0], argnums=i)(*as_arrays)
+            step = 1e-6
+            up, down = (
+                loss(*(number + sign * step if j == i else number for j, number in enumerate(as_arrays)), y)[0]
+                for sign in ((1, -1) if 0.1 <= (smoothing, penalty)[i] <= 0.5 else (0, 0))
+            )
+            if 0.1 <= (smoothing, penalty)[i] <= 0.5:
+                np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=1e-7)
+            assert np.isfinite(slope)
+        for bad in ((-0.1, 0.1), (1.1, 0.1), (0.1, -1.0), (0.1, np.inf), (np.nan, 0.1)):
+            value, gradient = function(*map(jnp.asarray, bad), y)
+            assert np.isnan(value)
+            assert np.all(np.isnan(gradient[arrays["where"]]))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_is_static_under_jit_says_so(axis):
+    z = jnp.zeros((3, 3))
+    with pytest.raises(TypeError, match=r"^axis must be .*: make it static under jit"):
+        jax.jit(stable_softmax.softmax)(z, axis)
+    with pytest.raises(TypeError, match=r"^ignore_index must be .*: make it static under jit"):
+        jax.jit(lambda i: softmax_crossentropy_with_logits(z, np.zeros(3, int), ignore_index=i))(axis)
