@@ -130,7 +130,8 @@ def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
 def _smoothing(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> Any:
     """Return the targets that smoothing gives: an equal share of each class that `where` leaves, weighted."""
     left = _left(xp, criterion, _labels.ones_along(xp, logits, axis))
-    share = criterion.label_smoothing / xp.clip(accurate_sum(xp, left, (axis,)), min=1)
+    number = accurate_sum(xp, left, (axis,))
+    share = criterion.label_smoothing / xp.where(number < 1, 1, number)
     return share * (left if criterion.class_weights is None else _left(xp, criterion, criterion.class_weights))
 
 
