@@ -68,7 +68,7 @@ def doctests(session):
     """Run the examples in the docstrings, the README and the documents."""
     session.install("-e", ".[report,jax]", *group("test"))
     # The one module that cannot be imported without PyTorch.
-    skipped = "--ignore=src/stable_softmax/_derivatives/_torch.py"
+    skipped = "--ignore=src/stable_softmax/_libraries/_torch.py"
     session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", skipped, "src", "README.md", "docs")
 
 

@@ -37,7 +37,9 @@ def logits_of(library, *shape):
 
 @pytest.mark.parametrize("logits", [[[1.0, 2.0]], 3.0, None, "logits"], ids=["list", "float", "None", "string"])
 def test_logits_that_are_no_array(call, logits):
-    with pytest.raises(TypeError, match=f"^logits must be an array of a library .*, not {type(logits).__name__}(: pass .*)?$"):
+    with pytest.raises(
+        TypeError, match=f"^logits must be an array of a library .*, not {type(logits).__name__}(: pass .*)?$"
+    ):
         call(logits)
 
 
@@ -56,7 +58,9 @@ def test_logits_of_a_dtype_outside_the_standard(call, kind):
 
 
 def test_logits_without_a_dimension(call, library):
-    with pytest.raises(ValueError, match=r"^logits must have at least one dimension, unless axis is None, but its shape is \(\)"):
+    with pytest.raises(
+        ValueError, match=r"^logits must have at least one dimension, unless axis is None, but its shape is \(\)"
+    ):
         call(logits_of(library))
 
 
@@ -107,7 +111,8 @@ def test_reference_answers_of_another_dtype(library, loss, kind):
 
 def test_probabilities_of_another_shape(library, loss):
     expected = (
-        r"^reference_answers must have logits' shape \(2, 3\) when they are probabilities, .*float64, not \(2,\); class ids need an integer dtype: cast them$"
+        r"^reference_answers must have logits' shape \(2, 3\) when they are probabilities, .*float64, not \(2,\); "
+        r"class ids need an integer dtype: cast them$"
     )
     with pytest.raises(ValueError, match=expected):
         loss(logits_of(library, 2, 3), library.array(np.zeros(2)))
@@ -122,7 +127,9 @@ def test_class_ids_of_another_shape(library, loss, shape):
 
 @pytest.mark.parametrize("class_ids", [[0, 1], 0, None])
 def test_class_ids_that_are_no_array(library, loss, class_ids):
-    with pytest.raises(TypeError, match=f"^reference_answers must be an array .*, not {type(class_ids).__name__}(: pass .*)?$"):
+    with pytest.raises(
+        TypeError, match=f"^reference_answers must be an array .*, not {type(class_ids).__name__}(: pass .*)?$"
+    ):
         loss(logits_of(library, 2, 3), class_ids)
 
 

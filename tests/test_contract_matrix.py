@@ -182,7 +182,12 @@ ERRORS = [
     ("logits", np.zeros((2, 0)), ValueError, "logits must have at least one class along axis -1, ... (2, 0)"),
     ("logits", np.zeros((2, 3), bool), TypeError, "logits must have a real ... or integer dtype, not ...bool"),
     ("logits", np.zeros((2, 3), complex), TypeError, "logits must have a real ... or integer dtype, not ...complex128"),
-    ("reference_answers", np.zeros(2), ValueError, "reference_answers must have logits' shape (2, 3) ..., not (2,); " + CAST),
+    (
+        "reference_answers",
+        np.zeros(2),
+        ValueError,
+        "reference_answers must have logits' shape (2, 3) ..., not (2,); " + CAST,
+    ),
     ("reference_answers", np.zeros((3, 2)), ValueError, "reference_answers must have logits' shape (2, 3) ..."),
     ("reference_answers", np.zeros((2, 3), int), ValueError, f"{IDS_SHAPE}, not (2, 3); {ONE_HOT}"),
     ("reference_answers", np.zeros(3, int), ValueError, f"{IDS_SHAPE}, not (3,); axis=0 would fit"),

@@ -65,9 +65,7 @@ def test_weight_beyond_the_dtype_of_the_work(backend):
 def test_penalty_and_its_slope_where_they_fit(backend, z_loss, logit, precision):
     z, y = backend.logits([[logit, -np.inf]], precision), backend.array(np.zeros(1, np.int64))
     (logit, _) = np.asarray(backend.numpy(z), np.float64)[0]
-    loss, gradient = backend.call(
-        value_and_grad_softmax_crossentropy_with_logits, z, y, z_loss=z_loss, reduction="sum"
-    )
+    loss, gradient = backend.call(value_and_grad_softmax_crossentropy_with_logits, z, y, z_loss=z_loss, reduction="sum")
     limits, rtol = np.finfo(precision), 32 * float(np.finfo(precision).eps)
     tolerance = {"rtol": rtol, "atol": float(limits.smallest_normal)}
     root = np.sqrt(np.longdouble(z_loss)) * logit
@@ -157,4 +155,6 @@ def test_longdouble_beyond_the_range_of_double():
         logits, np.zeros(1, np.int64), z_loss=1e-3, reduction="sum"
     )
     assert loss == np.inf
-    np.testing.assert_allclose(gradient, [[2 * np.longdouble(1e-3) * logits[0, 0], 0]], rtol=16 * np.finfo(np.longdouble).eps)
+    np.testing.assert_allclose(
+        gradient, [[2 * np.longdouble(1e-3) * logits[0, 0], 0]], rtol=16 * np.finfo(np.longdouble).eps
+    )

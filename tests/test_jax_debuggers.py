@@ -64,7 +64,9 @@ WAYS = {"debug_nans": lambda: jax.debug_nans(True), "debug_nans, disable_jit": o
 def without_nan(values):
     """Return an array with infinity for NaN, which JAX reports of an input too, where it is hidden from results."""
     values = np.asarray(values)
-    return jnp.asarray(np.where(np.isnan(values), np.inf, values).astype(np.float32) if values.dtype.kind == "f" else values)
+    return jnp.asarray(
+        np.where(np.isnan(values), np.inf, values).astype(np.float32) if values.dtype.kind == "f" else values
+    )
 
 
 def arguments(row):

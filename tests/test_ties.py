@@ -43,7 +43,7 @@ CASES = {
 
 
 def derivatives(backend, function, arrays, name, direction):
-    """Return the derivative of a function to a number in one of its arrays: a gradient, and a slope along a direction."""
+    """Return a number's gradient with respect to one of its arrays, and its slope along a direction."""
     rest = {key: array for key, array in arrays.items() if key != name}
     if backend.name == "jax":
         jax = backend.jax

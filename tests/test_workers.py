@@ -80,7 +80,8 @@ def test_negative_numbers_count_from_the_processors():
 
 
 @pytest.mark.parametrize(
-    ("workers", "error"), [(0, ValueError), (-10_000, ValueError), (1.0, TypeError), ("2", TypeError), (True, TypeError)]
+    ("workers", "error"),
+    [(0, ValueError), (-10_000, ValueError), (1.0, TypeError), ("2", TypeError), (True, TypeError)],
 )
 def test_bad_numbers_are_refused(workers, error):
     with pytest.raises(error, match="workers must be"), set_workers(workers):
@@ -101,4 +102,6 @@ def test_the_number_holds_from_the_call_on():
 def test_workers_see_the_floating_point_errors_that_the_caller_asks_for():
     weights = np.tile(1e308, (200_000, 2))
     with np.errstate(over="raise"), set_workers(2), pytest.raises(FloatingPointError):
-        stable_softmax.softmax_crossentropy_with_logits(np.zeros((200_000, 2)), weights, class_weights=np.full(2, 1e308))
+        stable_softmax.softmax_crossentropy_with_logits(
+            np.zeros((200_000, 2)), weights, class_weights=np.full(2, 1e308)
+        )

@@ -6,8 +6,8 @@ from stable_softmax._crossentropy import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
-from stable_softmax._normalization import log_softmax, logsumexp, softmax
 from stable_softmax._execution._workers import get_workers, set_workers
+from stable_softmax._normalization import log_softmax, logsumexp, softmax
 
 __all__ = [
     "get_workers",

@@ -1,7 +1,6 @@
 """Namespaces, dtypes, shapes and axes. Reads metadata only, never values."""
 
 import operator
-from functools import cache
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -70,13 +69,11 @@ def _check_array(name: str, array: Any) -> None:
         raise TypeError(f"{name} is a proxy of torch.fx, which has no shape: trace with torch.export or make_fx")
     if not _libraries.is_array(array):
         module = type(array).__module__.partition(".")[0]
-        convertible = isinstance(array, list | tuple | float | int) or module in _FROM_OTHER_LIBRARIES
+        convertible = isinstance(array, list | tuple | float | int | np.matrix) or module in _FROM_OTHER_LIBRARIES
         raise TypeError(
             f"{name} must be an array of a library that array-api-compat supports (NumPy, JAX, PyTorch, Dask, ...), "
             f"not {_type_name(array)}{f': pass numpy.asarray({name})' if convertible else ''}"
         )
-    if isinstance(array, np.matrix):
-        raise TypeError(f"{name} must not be a numpy.matrix, which always has two axes: pass numpy.asarray({name})")
     _libraries.refuse_masked(name, array)
     if not _libraries.is_dense(array):
         raise TypeError(f"{name} must be a dense array of numbers: this {_type_name(array)} is not")
@@ -111,7 +108,11 @@ def _native(xp: ModuleType, array: Any) -> Any:
             array = np.clip(array, max(own.min, limits.min), limits.max)
     try:
         return xp.asarray(np.asarray(array))
-    except (TypeError, ValueError, NotImplementedError):  # of a dtype that the library has not; whoever asks for it says so
+    except (
+        TypeError,
+        ValueError,
+        NotImplementedError,
+    ):  # of a dtype that the library has not; whoever asks for it says so
         return array
 
 
@@ -128,7 +129,9 @@ def _normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     try:
         axes = [index_of(i) for i in given]
     except TypeError:
-        raise TypeError(f"axis must be an integer, a tuple of integers or None, not {axis!r}{remedy_for_index(axis)}") from None
+        raise TypeError(
+            f"axis must be an integer, a tuple of integers or None, not {axis!r}{remedy_for_index(axis)}"
+        ) from None
     if not axes:
         raise ValueError("axis must name at least one dimension, but is ()")
     if any(not -ndim <= i < ndim for i in axes):

@@ -31,7 +31,7 @@ def checked_criterion(
 
 
 def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: Any, layout: Layout) -> None:
-    """An id must be in range, and point to a class that `where` leaves, unless it is the one to ignore."""
+    """Refuse an id that is out of range, or that `where` excludes, unless it is the one to ignore."""
     class_ids, where, ignored_id = criterion.class_ids, criterion.where, criterion.ignored_id
     if not is_eager(xp, class_ids) or not (where is None or is_eager(xp, where)):
         return

@@ -57,7 +57,7 @@ def _namespace(chunk: tuple[Any, ...]) -> Any:
 
 
 def _aligned(value: Any, array: Any) -> Any:
-    """Return an array in chunks like those of another, or whole along axes of another length; anything else as it is."""
+    """Return an array in the chunks of another, but whole where its length is another; and no array as it is."""
     if not hasattr(value, "rechunk"):
         return value
     lengths = zip(value.shape, array.shape, array.chunks, strict=True)

@@ -186,6 +186,8 @@ def entries_along(xp: ModuleType, rows: Any, indices: Any, axis: int) -> Any:
     if not hasattr(xp, "take_along_axis"):
         shape = (1,) * axis + (-1,) + (1,) * (rows.ndim - axis - 1)
         chosen = xp.reshape(indices_along(xp, rows.shape[axis], indices, indices.dtype), shape) == indices
+        if rows.dtype == xp.bool:
+            return xp.any(chosen & rows, axis=axis, keepdims=True)
         return xp.sum(xp.where(chosen, rows, xp.zeros_like(rows)), axis=axis, keepdims=True)
     return xp.take_along_axis(rows, indices, axis=axis)
 

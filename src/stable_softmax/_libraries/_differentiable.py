@@ -39,5 +39,5 @@ class Differentiable:
 
     def _with(self, options: dict[str, Any]) -> "Differentiable":
         """Return the function of the arrays alone."""
-        functions = self.value, self.jvp, self.vjp, self.value_and_gradient
+        functions: list[Any] = [self.value, self.jvp, self.vjp, self.value_and_gradient]
         return Differentiable(*(function and partial(function, **options) for function in functions))

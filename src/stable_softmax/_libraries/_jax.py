@@ -21,7 +21,7 @@ def apart(values: jax.Array) -> jax.Array:
     XLA for the CPU took the products in a float32 sum of products for a dot product, and computed wrong ones where one
     factor is broadcast and the other is used again beside the sum: JAX 0.10.2 does, 0.7.2 and 0.12.0 do not.
     """
-    limits = jax.numpy.finfo(values.dtype)
+    limits: Any = jax.numpy.finfo(values.dtype)  # type: ignore[no-untyped-call]
     return jax.lax.reduce_precision(values, exponent_bits=limits.nexp, mantissa_bits=limits.nmant)
 
 

@@ -69,7 +69,7 @@ def evaluate(function: Differentiable, logits: Any, *others: Any) -> Any:
 
 def _maps_nothing(*arrays: Any) -> bool:
     """Whether vmap is at work on other arrays than these, which its rule for functions with derivatives fails on."""
-    level = functorch.peek_interpreter_stack()
+    level: Any = functorch.peek_interpreter_stack()
     if level is None or level.key() != functorch.TransformType.Vmap:
         return False
     return all(functorch.maybe_get_level(array) != level.level() for array in arrays)

@@ -106,9 +106,7 @@ def _crossentropy_and_gradient_vjp(
 softmax = Differentiable(_rows.softmax, _softmax_jvp, _covariance_product)
 log_softmax = Differentiable(_rows.log_softmax, _log_softmax_jvp, _log_softmax_vjp)
 logsumexp = Differentiable(_rows.logsumexp, _logsumexp_jvp, _logsumexp_vjp)
-crossentropy = Differentiable(
-    _rows.crossentropy, _crossentropy_jvp, _crossentropy_vjp, _rows.crossentropy_and_gradient
-)
+crossentropy = Differentiable(_rows.crossentropy, _crossentropy_jvp, _crossentropy_vjp, _rows.crossentropy_and_gradient)
 crossentropy_gradient = Differentiable(_rows.crossentropy_gradient, _gradient_jvp, hessian_product)
 crossentropy_and_gradient = Differentiable(
     _rows.crossentropy_and_gradient, _crossentropy_and_gradient_jvp, _crossentropy_and_gradient_vjp

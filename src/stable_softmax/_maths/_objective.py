@@ -37,7 +37,9 @@ def losses_and_gradient(xp: ModuleType, logits: Any, *criterion: Any, axes: tupl
     """Return both."""
     logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
     if targets.is_plain:
-        plain, rows = _derivatives.crossentropy_and_gradient(xp, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor)
+        plain, rows = _derivatives.crossentropy_and_gradient(
+            xp, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor
+        )
         return _over_divisor(plain, targets), _of_left(xp, rows, targets)
     plain, rows = _derivatives.crossentropy_and_gradient(xp, logits, targets.class_ids, axis=axes[0])
     return _loss(xp, plain, logits, targets, axes), _gradient(xp, rows, logits, targets, axes)
@@ -48,7 +50,9 @@ def hessian_product(xp: ModuleType, logits: Any, vector: Any, *criterion: Any, a
     logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
     vector = _of_left(xp, converted(xp, vector, logits.dtype), targets)
     if targets.is_plain:
-        product = _derivatives.hessian_product(xp, vector, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor)
+        product = _derivatives.hessian_product(
+            xp, vector, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor
+        )
         return _of_left(xp, product, targets)
     product = _derivatives.hessian_product(xp, vector, logits, targets.class_ids, axis=axes[0])
     product = _pulled(xp, product, 1 if targets.scale is None else targets.scale, logits, targets, axes)

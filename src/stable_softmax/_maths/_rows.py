@@ -12,8 +12,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._maths import _labels
 from stable_softmax._libraries import is_eager
+from stable_softmax._maths import _labels
 from stable_softmax._maths._differences import difference
 from stable_softmax._maths._sums import accurate_sum, sum_without_maximum
 

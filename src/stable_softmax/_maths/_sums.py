@@ -3,8 +3,8 @@
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._maths._axes import along_one_axis, can_merge
 from stable_softmax._libraries import computed_alone, is_eager, pairwise_length
+from stable_softmax._maths._axes import along_one_axis, can_merge
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
 # A sum of n terms can round n - 1 times in one direction, of which the accuracy contract allows some 2 log2(n) + 16.

@@ -1,0 +1,208 @@
+"""What comes in may be of many kinds, and what comes out is of one: the library's own, as its functions give it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import stable_softmax
+from stable_softmax import (
+    grad_softmax_crossentropy_with_logits,
+    hvp_softmax_crossentropy_with_logits,
+    softmax_crossentropy_with_logits,
+    value_and_grad_softmax_crossentropy_with_logits,
+)
+from stable_softmax._arguments._loss import loss_of
+
+NORMALIZATIONS = [stable_softmax.softmax, stable_softmax.log_softmax, stable_softmax.logsumexp]
+LOSSES = [softmax_crossentropy_with_logits, grad_softmax_crossentropy_with_logits]
+
+
+class Subclass(np.ndarray):
+    """An array that a caller derived from NumPy's."""
+
+
+@pytest.mark.only_backends("numpy")
+@pytest.mark.parametrize("examples", [2, 20_000])
+def test_results_are_of_numpys_own_type_whatever_their_size(examples):
+    z, y = np.zeros((examples, 3)).view(Subclass), np.zeros(examples, np.int64).view(Subclass)
+    results = [function(z) for function in NORMALIZATIONS] + [function(z, y) for function in LOSSES]
+    assert {type(result) for result in results} == {np.ndarray}
+
+
+@pytest.mark.only_backends("numpy")
+@pytest.mark.parametrize("examples", [2, 20_000])
+def test_single_numbers_are_scalars_as_those_of_numpy(examples):
+    z, y = np.zeros((examples, 3), np.float32), np.zeros(examples, np.int64)
+    loss, gradient = value_and_grad_softmax_crossentropy_with_logits(z, y)
+    numbers = [loss, softmax_crossentropy_with_logits(z, y, reduction="sum"), stable_softmax.logsumexp(z, axis=None)]
+    numbers += [softmax_crossentropy_with_logits(z[0], y[0]), stable_softmax.softmax(z[0, 0], axis=None)]
+    assert {type(number) for number in numbers} == {np.float32}
+    assert json.loads(json.dumps(loss.item())) == loss
+    assert len({loss}) == 1
+    before = loss
+    loss += 1
+    assert before != loss
+    assert type(gradient) is np.ndarray
+    assert stable_softmax.logsumexp(z[0], keepdims=True).shape == (1,)
+
+
+@pytest.mark.parametrize("function", NORMALIZATIONS, ids=lambda function: function.__name__)
+def test_a_number_is_a_row_of_its_own(library, function):
+    number = library.array(np.asarray(3.0))
+    expected = {"softmax": 1.0, "log_softmax": 0.0, "logsumexp": 3.0}[function.__name__]
+    result = function(number, axis=None)
+    assert tuple(result.shape) == ()
+    assert float(result) == expected
+    excluded = function(number, axis=None, where=library.array(np.asarray(False)))
+    assert float(excluded) == {"softmax": 0.0}.get(function.__name__, -np.inf)
+
+
+def test_no_classes(library):
+    for shape, axis in (((2, 0), -1), ((0, 2), 0), ((2, 0, 3), (1, 2)), ((0, 0), None), ((0,), 0)):
+        z = library.array(np.zeros(shape))
+        for options in ({}, {"where": library.array(np.zeros(shape, bool))}):
+            for function in (stable_softmax.softmax, stable_softmax.log_softmax):
+                assert tuple(function(z, axis=axis, **options).shape) == shape
+            totals = library.numpy(stable_softmax.logsumexp(z, axis=axis, **options))
+            assert totals.shape == np.sum(np.zeros(shape), axis=axis).shape
+            np.testing.assert_array_equal(totals, np.full(totals.shape, -np.inf))
+
+
+def test_no_examples_along_several_axes(library):
+    z = library.array(np.zeros((0, 3, 4)))
+    for function in NORMALIZATIONS:
+        shape = (0,) if function is stable_softmax.logsumexp else (0, 3, 4)
+        assert tuple(function(z, axis=(1, 2)).shape) == shape
+        assert tuple(function(z, axis=(2, 1), where=library.array(np.ones(4, bool))).shape) == shape
+
+
+@pytest.mark.parametrize("function", NORMALIZATIONS, ids=lambda function: function.__name__)
+def test_dtype_by_its_name(library, function):
+    z = library.logits([[1.0, 2.0]], "float64")
+    assert function(z, dtype="float32").dtype == library.dtype("float32")
+    for name in ("int32", "float33", "", "softmax"):
+        with pytest.raises(TypeError, match=r"^dtype must be a real floating-point dtype of (?!array_api_compat)"):
+            function(z, dtype=name)
+
+
+@pytest.mark.only_backends("numpy")
+def test_numpy_arrays_that_are_refused():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    for array in (np.zeros(3, ml_dtypes.bfloat16), np.zeros(3, ml_dtypes.float8_e4m3fn)):
+        with pytest.raises(TypeError, match=r"^logits must have .* dtype, not .*float.*: convert them to float32$"):
+            stable_softmax.softmax(array)
+    with pytest.warns(PendingDeprecationWarning), pytest.raises(TypeError, match=r"pass numpy.asarray\(logits\)$"):
+        stable_softmax.softmax(np.matrix([[1.0, 2.0]]))
+
+
+@pytest.mark.only_backends("jax")
+def test_jax_arrays_that_are_refused(library):
+    jax = library.jax
+    for array in (jax.numpy.zeros(3, "float8_e4m3fn"), jax.random.split(jax.random.key(0), 3)):
+        with pytest.raises(TypeError, match=r"^logits must have a real floating-point or integer dtype, not "):
+            stable_softmax.softmax(array)
+
+
+@pytest.mark.only_backends("dask")
+def test_masked_chunks_are_refused_whether_dask_knows_of_them_or_not(library):
+    z, y = np.asarray([[3.0, 0.0], [1.0, 2.0]]), np.asarray([0, 1])
+    known = library.array(np.ma.masked_array(z, mask=z > 2))
+    known = known.map_blocks(lambda chunk: np.ma.masked_array(chunk, mask=chunk > 2), dtype=z.dtype)
+    hidden = known.map_blocks(lambda chunk: chunk, meta=np.zeros((0, 0)))
+    for function, *answers in ((stable_softmax.softmax,), (softmax_crossentropy_with_logits, library.array(y))):
+        for array in (known, hidden):
+            with pytest.raises(TypeError, match=r"must not be a masked array: pass its data, and the mask's inverse"):
+                function(array, *answers).compute()
+    with pytest.raises(TypeError, match=r"must not be a masked array"):
+        softmax_crossentropy_with_logits(library.array(z), hidden, reduction="mean").compute()
+
+
+@pytest.mark.only_backends("dask")
+def test_numpy_arrays_beside_those_of_dask(library):
+    z, y = np.random.default_rng(3).normal(size=(6, 4)), np.arange(6) % 4
+    options = {"class_weights": np.asarray([1, 2, 0.5, 1]), "where": np.ones(4, bool), "ignore_index": 2}
+    results = value_and_grad_softmax_crossentropy_with_logits(library.array(z), y, **options)
+    expected = value_and_grad_softmax_crossentropy_with_logits(z, y, **options)
+    for result, same in zip(results, expected, strict=True):
+        assert hasattr(result, "compute")
+        np.testing.assert_allclose(result, same, rtol=1e-14)
+    product = hvp_softmax_crossentropy_with_logits(library.array(z), y, z)
+    np.testing.assert_allclose(product, hvp_softmax_crossentropy_with_logits(z, y, z), rtol=1e-14)
+
+
+@pytest.mark.only_backends("dask")
+@pytest.mark.parametrize("options", [{"ignore_index": 2}, {"class_weights": np.asarray([1, 2, 0.5, 1])}], ids=str)
+def test_mean_reads_each_chunk_of_logits_once(library, options):
+    import dask
+
+    read = []
+
+    def noted(chunk):
+        read.append(chunk.shape)
+        return chunk
+
+    z = library.array(np.zeros((6, 4))).map_blocks(noted, meta=np.zeros((0, 0)))
+    loss = softmax_crossentropy_with_logits(z, np.arange(6) % 4, reduction="mean", **options)
+    with dask.config.set(scheduler="synchronous"):
+        np.testing.assert_allclose(loss.compute(), np.log(4))
+    assert len(read) == z.npartitions
+
+
+@pytest.mark.only_backends("numpy")
+def test_examples_are_counted_without_a_look_at_the_logits():
+    """Which are one number, seen 2**51 times: nothing of their size fits into memory."""
+    logits = np.broadcast_to(np.float16(0), (2, 2**50))
+    options = {"label_smoothing": 0.0, "z_loss": 0.0, "reduction": "mean", "dtype": None, "ignore_index": 7}
+    loss = loss_of(logits, np.asarray([0, 7]), -1, where=None, class_weights=None, **options)
+    assert float(loss.criterion.divisor[0, 0]) == 1
+
+
+@pytest.mark.only_backends("array-api-strict")
+def test_library_without_take_along_axis(library, monkeypatch):
+    z, y = np.random.default_rng(3).normal(size=(6, 4)), np.arange(6) % 4
+    monkeypatch.delattr(library.xp, "take_along_axis")
+    for function in LOSSES:
+        result = function(library.array(z), library.array(y), where=library.array(np.ones(4, bool)))
+        np.testing.assert_allclose(library.numpy(result), function(z, y), rtol=1e-14)
+
+
+@pytest.mark.only_backends("numpy")
+def test_lists_and_tables_are_refused_with_the_way_to_go():
+    class DataFrame:
+        __module__ = "pandas.core.frame"
+
+    for value in ([[1.0, 2.0]], (1.0, 2.0), 3.0, 3, DataFrame()):
+        with pytest.raises(TypeError, match=r"^logits must be an array .*: pass numpy.asarray\(logits\)$"):
+            stable_softmax.softmax(value)
+    with pytest.raises(TypeError, match=r"^logits must be an array .*, not str$"):
+        stable_softmax.softmax("logits")
+
+
+@pytest.mark.only_backends("numpy")
+def test_other_axes_that_would_fit_are_named():
+    with pytest.raises(ValueError, match=r"without axis 3, not \(2, 4, 5\); axis=1 would fit$"):
+        softmax_crossentropy_with_logits(np.zeros((2, 3, 4, 5)), np.zeros((2, 4, 5), np.int64))
+    with pytest.raises(ValueError, match=r"but is -100 at position \(1,\); PyTorch's default is ignore_index=-100$"):
+        softmax_crossentropy_with_logits(np.zeros((2, 3)), np.asarray([0, -100]))
+
+
+@pytest.mark.only_backends("numpy")
+def test_threads_while_the_interpreter_ends():
+    """When no thread may start any more, the work is done all the same."""
+    script = """
+import atexit, threading
+import numpy as np
+import stable_softmax
+def work():
+    with stable_softmax.set_workers(2):
+        print(stable_softmax.softmax(np.zeros((200_000, 10)))[0, 0])
+def late():
+    threading.main_thread().join()
+    work()
+threading.Thread(target=late).start()
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.stdout == "0.1\n", run.stderr
