@@ -43,6 +43,10 @@ class Backend:
     def numpy(self, array):
         return np.asarray(array)
 
+    def odd_arrays(self):
+        """Return arrays that only this library has, and that are hardly ever meant."""
+        return [np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3)), np.bool_(True), np.zeros((2, 3), "g")]
+
     def call(self, function, *arrays, **options):
         """Call a function on arrays of the backend; its results come back as NumPy arrays."""
         results = self.bound(function, **options)(*arrays)
@@ -65,6 +69,9 @@ class ArrayApiStrict(Backend):
         )
         self._array = array_api_strict.asarray
 
+    def odd_arrays(self):
+        return [self._array(0.5), self._array(True)]
+
     def array(self, values):
         return self._array(values)
 
@@ -83,6 +90,12 @@ class Torch(Backend):
         # PyTorch warns of read-only memory, and takes no negative strides.
         return self._torch.asarray(np.array(values))
 
+    def odd_arrays(self):
+        torch, ones = self._torch, self._torch.ones(2, 3)
+        sparse = [ones.to_sparse(), ones.to_sparse_csr(), torch.nested.nested_tensor([ones[0]], layout=torch.jagged)]
+        narrow = [ones.to(dtype) for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.complex32, torch.uint16)]
+        return [*sparse, *narrow, torch.tensor(0.5), torch.tensor(True), torch.nn.Parameter(ones)]
+
     def numpy(self, array):
         return (array.float() if array.dtype == self._torch.bfloat16 else array).numpy()
 
@@ -98,6 +111,10 @@ class Dask(Backend):
 
     def dtype(self, name):
         return np.dtype(name)
+
+    def odd_arrays(self):
+        masked = self.array(np.ones((2, 3))).map_blocks(lambda chunk: np.ma.masked_array(chunk, mask=chunk > 0))
+        return [masked, self.array(np.ones(())), self.array(np.ones((2, 3)))[:, self.array(np.arange(3)) > 0]]
 
     def array(self, values):
         values = np.asarray(values)
@@ -121,6 +138,11 @@ class Jax(Backend):
 
     def array(self, values):
         return self.jax.numpy.asarray(values)
+
+    def odd_arrays(self):
+        keys = self.jax.random.split(self.jax.random.key(0), 2)
+        narrow = [self.jax.numpy.ones((2, 3), name) for name in ("float8_e4m3fn", "float8_e5m2", "int4", "uint4")]
+        return [keys, keys[0], *narrow, np.asarray(self.jax.numpy.ones((2, 3), "bfloat16")), self.array(0.5)]
 
     def numpy(self, array):
         return np.asarray(array.astype("float32") if array.dtype == self.jax.numpy.bfloat16 else array)

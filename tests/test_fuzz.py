@@ -28,8 +28,7 @@ class Subclass(np.ndarray):
     """An array that a caller derived from NumPy's."""
 
 
-# Left out: np.matrix, which stays two-dimensional whatever is asked of it, and for which NumPy itself warns; and
-# masked arrays, whose arithmetic leaves the masked entries out on purpose.
+# Left out: np.matrix, for which NumPy itself warns.
 ODD_ARRAYS = [
     np.asarray(1.5),
     np.asarray("mean"),
@@ -95,7 +94,8 @@ ODDITIES = [*ODD_ARRAYS, *NUMBERS, *OTHERS, *CONTAINERS, *DTYPES, len, np, type(
 
 def odd_objects(library):
     """Return all odd objects, and the odd arrays once more as arrays of the library where it can hold them."""
-    return [*ODDITIES, *(library.array(array) for array in ODD_ARRAYS if can_hold(library, array))]
+    held = (library.array(array) for array in ODD_ARRAYS if can_hold(library, array))
+    return [*ODDITIES, *held, *library.odd_arrays()]
 
 
 def anything(library):
@@ -192,7 +192,12 @@ def contents(library, value):
     if isinstance(value, np.ndarray | np.generic):
         return value.tobytes()
     # NumPy's scalar types, too, have the method by which array-api-compat knows an array.
-    return library.numpy(value).tobytes() if is_array_api_obj(value) and not isinstance(value, type) else None
+    if not is_array_api_obj(value) or isinstance(value, type):
+        return None
+    try:
+        return library.numpy(value).tobytes()
+    except (TypeError, RuntimeError, ValueError, NotImplementedError):  # of an array that is odd enough
+        return repr(value)
 
 
 def check_call(library, function, arguments):
