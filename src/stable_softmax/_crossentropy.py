@@ -17,9 +17,9 @@ def softmax_crossentropy_with_logits(
     *,
     where: Array | None = None,
     class_weights: Array | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     ignore_index: int | None = None,
-    z_loss: float = 0.0,
+    z_loss: float | Array = 0.0,
     reduction: Reduction = "none",
     dtype: Any = None,
 ) -> Array:
@@ -33,20 +33,21 @@ def softmax_crossentropy_with_logits(
         The right class of each example, in [0, C); or target probabilities `t`, whose sum need not be 1: the loss is
         linear in them.
     axis : int
-        The axis that holds the classes.
+        The axis that holds the classes: 1 for logits (N, C, H, W). Where lengths are equal, class ids fit others too.
     where : boolean array that broadcasts to `logits`, optional
         The classes to leave. The others have probability 0, whatever their logits hold.
     class_weights : array (C,), optional
         Finite and not negative: `w` below. The mean over class ids is over the weights of the right classes.
-    label_smoothing : float
+    label_smoothing : float, or array ()
         In [0, 1]: the share of the target that is spread evenly over the classes.
     ignore_index : int, optional
         The class id of examples that do not count: loss 0 and gradient 0, whatever their logits hold.
-    z_loss : float
-        What multiplies the square of the logsumexp, which is added to the loss of each example.
+    z_loss : float, or array ()
+        What multiplies the square of the logsumexp, which is added to the loss of each example. Not negative, and at
+        most half the largest number of the dtype that the work is done in.
     reduction : {"none", "mean", "sum"}
         Over the examples. The mean over none is 0.
-    dtype : dtype, optional
+    dtype : dtype, or its name, optional
         Of the result. The work is done in at least this precision, and in at least float32.
 
     Returns
@@ -95,9 +96,9 @@ def grad_softmax_crossentropy_with_logits(
     *,
     where: Array | None = None,
     class_weights: Array | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     ignore_index: int | None = None,
-    z_loss: float = 0.0,
+    z_loss: float | Array = 0.0,
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> Array:
@@ -153,9 +154,9 @@ def value_and_grad_softmax_crossentropy_with_logits(
     *,
     where: Array | None = None,
     class_weights: Array | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     ignore_index: int | None = None,
-    z_loss: float = 0.0,
+    z_loss: float | Array = 0.0,
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> tuple[Array, Array]:
@@ -216,9 +217,9 @@ def hvp_softmax_crossentropy_with_logits(
     *,
     where: Array | None = None,
     class_weights: Array | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     ignore_index: int | None = None,
-    z_loss: float = 0.0,
+    z_loss: float | Array = 0.0,
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> Array:

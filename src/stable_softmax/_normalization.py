@@ -18,10 +18,10 @@ def softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, dtype
     logits : array (..., C, ...)
         Unnormalized log-probabilities, in nats, of any real floating or integer dtype.
     axis : int, tuple of int, or None
-        The axes that hold the classes. None means all.
+        The axes that hold the classes. None means all; a number without dimensions is a row of its own then.
     where : boolean array that broadcasts to `logits`, optional
         The classes to leave. The others have probability 0, whatever their logits hold.
-    dtype : dtype, optional
+    dtype : dtype, or its name, optional
         Of the result. The work is done in at least this precision, and in at least float32.
 
     Returns
@@ -97,7 +97,8 @@ def logsumexp(
     Returns
     -------
     array of the shape of `logits` without `axis`
-        In nats. -inf where all logits are -inf, +inf where one is +inf, NaN where one is NaN.
+        In nats. -inf where all logits are -inf, with derivative 0, or where there is none; +inf where one is +inf, NaN
+        where one is NaN.
 
     Raises
     ------
