@@ -4,6 +4,7 @@ import inspect
 import math
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -92,6 +93,7 @@ DTYPES = [float, int, "float32", "float64", "nonsense", np.float32, np.float64, 
 ODDITIES = [*ODD_ARRAYS, *NUMBERS, *OTHERS, *CONTAINERS, *DTYPES, len, np, type(None)]
 
 
+@cache
 def odd_objects(library):
     """Return all odd objects, and the odd arrays once more as arrays of the library where it can hold them."""
     held = (library.array(array) for array in ODD_ARRAYS if can_hold(library, array))

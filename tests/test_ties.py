@@ -10,7 +10,10 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
 )
 
-pytestmark = pytest.mark.only_backends("jax", "torch")
+pytestmark = [
+    pytest.mark.only_backends("jax", "torch"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning"),
+]
 
 STEP = 1e-5
 #: Central differences of functions whose third derivatives are below 10.
@@ -70,7 +73,6 @@ def differences(function, arrays, name):
     return gradient
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("function", [softmax_crossentropy_with_logits, grad_softmax_crossentropy_with_logits])
 def test_derivative_in_every_argument(library, function, case):

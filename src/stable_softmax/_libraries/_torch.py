@@ -72,7 +72,16 @@ def _maps_nothing(*arrays: Any) -> bool:
     level: Any = functorch.peek_interpreter_stack()
     if level is None or level.key() != functorch.TransformType.Vmap:
         return False
-    return all(functorch.maybe_get_level(array) != level.level() for array in arrays)
+    return not any(_is_mapped(array, level.level()) for array in arrays)
+
+
+def _is_mapped(tensor: Any, level: int) -> bool:
+    """Whether a tensor, or what another transformation has wrapped in it, is mapped at a level."""
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor) and functorch.maybe_get_level(tensor) == level:
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
 
 
 class _ReverseMode(torch.autograd.Function):
