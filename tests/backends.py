@@ -93,7 +93,7 @@ class Torch(Backend):
     def odd_arrays(self):
         torch, ones = self._torch, self._torch.ones(2, 3)
         sparse = [ones.to_sparse(), torch.nested.nested_tensor([ones[0]], layout=torch.jagged)]
-        narrow = [ones.to(dtype) for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.complex32, torch.uint16)]
+        narrow = [ones.to(dtype) for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.uint16)]
         return [*sparse, *narrow, torch.tensor(0.5), torch.tensor(True), torch.nn.Parameter(ones)]
 
     def numpy(self, array):

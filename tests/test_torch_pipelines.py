@@ -92,6 +92,37 @@ def test_narrow_dtypes_compile(name, narrow):
         assert_same(results_of(compiled, *given), results_of(FUNCTIONS[name], *given), narrow)
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "both", "all options"])
+def test_compiled_code_at_the_sizes_of_real_work(name):
+    """Against the same in float64, without a compiler; one of the sizes is below all thresholds."""
+    torch.compiler.reset()
+    compiled = torch.compile(FUNCTIONS[name], fullgraph=True)
+    for examples in (64, 9_000, 40_000):
+        z, y = data(examples, torch.float32)
+        expected = results_of(FUNCTIONS[name], z.double(), y)
+        for result, exact in zip(results_of(compiled, z, y), expected, strict=True):
+            atol = 64 * torch.finfo(torch.float32).eps * exact.abs().max().item()
+            torch.testing.assert_close(result.double(), exact, rtol=0, atol=atol)
+
+
+def test_mapped_second_derivatives_at_the_sizes_of_real_work():
+    z, y = data(9_000, torch.float32)
+    vectors = torch.randn(20, 9_000, 12)
+
+    def product(v, z):
+        return hvp_softmax_crossentropy_with_logits(z, y, v, reduction="sum", z_loss=0.01)
+
+    def forward_over_reverse(v, z):
+        options = {"reduction": "sum", "z_loss": 0.01}
+        gradient = torch.func.grad(lambda z: softmax_crossentropy_with_logits(z, y, **options))
+        return torch.func.jvp(gradient, (z,), (v,))[1]
+
+    expected = torch.stack([product(v.double(), z.double()) for v in vectors])
+    for function in (product, forward_over_reverse):
+        result = torch.func.vmap(function, in_dims=(0, None))(vectors, z)
+        torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "mean loss"])
 def test_compiled_torch_func(name):
     torch.compiler.reset()
