@@ -160,6 +160,15 @@ def test_unknown_shape(call, library):
         call(rows[rows[:, 0] >= 0])
 
 
+@pytest.mark.only_backends("dask")
+def test_unknown_shape_of_answers(library, loss):
+    ids = library.array(np.zeros(2, np.int64))
+    with pytest.raises(
+        ValueError, match=r"^reference_answers must have a known shape, .* call compute_chunk_sizes\(\)"
+    ):
+        loss(logits_of(library, 2, 3), ids[ids >= 0])
+
+
 @pytest.mark.only_backends("jax")
 def test_errors_come_while_tracing(library, loss):
     with pytest.raises(ValueError, match=r"^reference_answers must have shape"):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -133,6 +134,23 @@ def test_numpy_arrays_beside_those_of_dask(library):
     np.testing.assert_allclose(product, hvp_softmax_crossentropy_with_logits(z, y, z), rtol=1e-14)
 
 
+@pytest.mark.only_backends("numpy", "jax", "dask")
+@pytest.mark.parametrize(
+    ("kind", "ignored"), [("uint32", 2**32 - 1), ("int64", -(2**63)), ("int64", 2**40), ("uint64", 2**64 - 1)]
+)
+def test_ids_to_ignore_that_the_library_has_no_integer_for(library, kind, ignored):
+    """Such as pandas' missing values, in NumPy's arrays beside those of others, and with 32 bits."""
+    y = np.asarray([0, ignored], kind)
+    with library.jax.enable_x64(False) if library.name == "jax" else nullcontext():
+        z = library.array(np.zeros((2, 3), np.float32))
+        losses = softmax_crossentropy_with_logits(z, y, ignore_index=ignored)
+        np.testing.assert_allclose(losses, [np.log(3), 0], rtol=1e-6)
+        other = softmax_crossentropy_with_logits(
+            library.array(np.zeros((1, 3), np.float32)), y[:1], ignore_index=ignored
+        )
+        np.testing.assert_allclose(other, [np.log(3)], rtol=1e-6)
+
+
 @pytest.mark.only_backends("dask")
 @pytest.mark.parametrize("options", [{"ignore_index": 2}, {"class_weights": np.asarray([1, 2, 0.5, 1])}], ids=str)
 def test_mean_reads_each_chunk_of_logits_once(library, options):
@@ -187,6 +205,24 @@ def test_other_axes_that_would_fit_are_named():
         softmax_crossentropy_with_logits(np.zeros((2, 3, 4, 5)), np.zeros((2, 4, 5), np.int64))
     with pytest.raises(ValueError, match=r"but is -100 at position \(1,\); PyTorch's default is ignore_index=-100$"):
         softmax_crossentropy_with_logits(np.zeros((2, 3)), np.asarray([0, -100]))
+
+
+@pytest.mark.only_backends("torch")
+def test_numpy_arrays_while_another_thread_imports_pytorch():
+    script = """
+import threading
+import numpy as np
+import stable_softmax
+def load():
+    import torch
+thread = threading.Thread(target=load)
+thread.start()
+while thread.is_alive():
+    stable_softmax.softmax(np.zeros((2, 3)))
+print("done")
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.stdout == "done\n", run.stderr
 
 
 @pytest.mark.only_backends("numpy")

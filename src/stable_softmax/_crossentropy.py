@@ -114,7 +114,7 @@ def grad_softmax_crossentropy_with_logits(
     Returns
     -------
     array of the shape of `logits`
-        Rows of NaN where the loss is NaN.
+        Rows of NaN where the loss is NaN, but 0 for what `where` excludes.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def hvp_softmax_crossentropy_with_logits(
     Returns
     -------
     array of the shape of `logits`
-        Rows of NaN where the loss is NaN.
+        Rows of NaN where the loss is NaN, but 0 for what `where` excludes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Namespaces, dtypes, shapes and axes. Reads metadata only, never values."""
+"""Namespaces, dtypes, shapes and axes: metadata only, but for what NumPy has to become an array of another library."""
 
 import operator
 from types import ModuleType
@@ -23,14 +23,14 @@ def together(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
         if type(array) is not np.ndarray:
             _check_array(name, array)
     xp = _namespace(given)
+    for name, array in given.items():
+        _check_known_shape(name, array)
     return xp, *(None if array is None else _native(xp, array) for array in (required | optional).values())
 
 
 def layout_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Layout:
     """Check shape and dtype of `logits`, `axis` and `dtype`, and find the dtype to work in."""
     shape = tuple(logits.shape)
-    if any(length is None or length != length for length in shape):  # None in the standard, NaN in Dask
-        raise ValueError(f"logits must have a known shape, not {shape}: call compute_chunk_sizes() first")
     axes = _normalized_axes(axis, len(shape))
     floating = _floating_dtype(xp, logits.dtype)
     result = floating if dtype is None else _result_dtype(xp, dtype)
@@ -79,8 +79,13 @@ def _check_array(name: str, array: Any) -> None:
         raise TypeError(f"{name} must be a dense array of numbers: this {_type_name(array)} is not")
 
 
+def _check_known_shape(name: str, array: Any) -> None:
+    if any(length is None or length != length for length in array.shape):  # None in the standard, NaN in Dask
+        raise ValueError(f"{name} must have a known shape, not {tuple(array.shape)}: call compute_chunk_sizes() first")
+
+
 def _namespace(given: dict[str, Any]) -> ModuleType:
-    others = [array for array in given.values() if not _is_of_numpy(array)]
+    others = [array for array in given.values() if not is_of_numpy(array)]
     try:
         xp = _libraries.namespace(*(others or given.values()))
     except TypeError as error:
@@ -99,7 +104,7 @@ def _native(xp: ModuleType, array: Any) -> Any:
     """Return an array of the namespace, and NumPy's own type for one that is derived from it."""
     if type(array) is np.ndarray and _libraries.is_numpy(xp):
         return array
-    if not _is_of_numpy(array):
+    if not is_of_numpy(array):
         return array
     if _libraries.takes_numpy(xp) and array.dtype.kind in "iu":
         # JAX cuts integers to those that it has. Class ids that are out of range have to stay so.
@@ -108,15 +113,11 @@ def _native(xp: ModuleType, array: Any) -> Any:
             array = np.clip(array, max(own.min, limits.min), limits.max)
     try:
         return xp.asarray(np.asarray(array))
-    except (
-        TypeError,
-        ValueError,
-        NotImplementedError,
-    ):  # of a dtype that the library has not; whoever asks for it says so
-        return array
+    except (TypeError, ValueError, NotImplementedError):
+        return array  # of a dtype that the library has not, which is said where the dtype is looked at
 
 
-def _is_of_numpy(array: object) -> bool:
+def is_of_numpy(array: object) -> bool:
     return isinstance(array, _NUMPY)
 
 
@@ -195,7 +196,8 @@ def wider_dtype(xp: ModuleType, first: Any, second: Any) -> Any:
 
 
 def _bits(xp: ModuleType, dtype: Any) -> int:
-    return int(xp.finfo(dtype).bits)
+    # What NumPy knows of a dtype is there at once, also for dtypes that its finfo does not take.
+    return dtype.itemsize * 8 if isinstance(dtype, np.dtype) else int(xp.finfo(dtype).bits)
 
 
 def _type_name(value: object) -> str:

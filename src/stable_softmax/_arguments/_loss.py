@@ -14,15 +14,16 @@ from stable_softmax._arguments._arrays import (
     default_dtype,
     index_of,
     is_of_kind,
+    is_of_numpy,
     layout_of,
     remedy_for_index,
     together,
     where_of,
 )
 from stable_softmax._execution._plan import Layout
-from stable_softmax._libraries import autocast_dtype, is_array
+from stable_softmax._libraries import autocast_dtype, is_array, is_numpy
 from stable_softmax._maths._conversion import converted
-from stable_softmax._maths._targets import Criterion, example_weights, in_proportion
+from stable_softmax._maths._targets import Criterion, example_weights, is_off, over_square, scale_root
 
 Reduction: TypeAlias = Literal["none", "mean", "sum"]
 
@@ -81,7 +82,7 @@ def loss_of(
         z_loss=_values.checked_number(
             xp, "z_loss", z_loss if penalty is None else penalty, layout, float(xp.finfo(layout.working).max) / 2
         ),
-        ignored_id=None if ignore_index is None else _ignored_id_of(xp, ignore_index, answers, holds_ids),
+        ignored_id=None if ignore_index is None else _ignored_id_of(xp, ignore_index, reference_answers, holds_ids),
     )
     criterion = _values.checked_criterion(xp, criterion, answers, layout, relative=reduction == "mean" and holds_ids)
     if reduction == "mean":
@@ -90,7 +91,7 @@ def loss_of(
 
 
 def _number(name: str, value: Any) -> Any:
-    """Return a number as it is, and an array that holds one; NumPy's arrays of one are numbers."""
+    """Return a number as it is, and an array without dimensions; such arrays of NumPy are numbers."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     is_number = isinstance(value, Real) and not isinstance(value, bool)
@@ -196,7 +197,7 @@ def _class_weights_of(xp: ModuleType, class_weights: Any, layout: Layout) -> Any
 
 
 def _ignored_id_of(xp: ModuleType, ignore_index: Any, answers: Any, holds_ids: bool) -> int | None:
-    """Return the integer that the class id to ignore is once the ids have the default dtype, if any."""
+    """Return the integer that the class id to ignore is once the ids, as they came, have the default dtype, if any."""
     try:
         ignored = index_of(ignore_index)
     except TypeError:
@@ -206,10 +207,13 @@ def _ignored_id_of(xp: ModuleType, ignore_index: Any, answers: Any, holds_ids: b
         raise ValueError(
             f"ignore_index needs class ids, but reference_answers are probabilities of dtype {answers.dtype}"
         )
-    limits = xp.iinfo(answers.dtype)
-    if not limits.min <= ignored <= limits.max:
+    own = np.iinfo(answers.dtype) if is_of_numpy(answers) else xp.iinfo(answers.dtype)
+    if not own.min <= ignored <= own.max:
         return None
-    modulus = 1 << xp.iinfo(default_dtype(xp, "integral")).bits
+    default = xp.iinfo(default_dtype(xp, "integral"))
+    if is_of_numpy(answers) and not is_numpy(xp):  # which have been cut to the default dtype
+        return max(default.min, min(ignored, default.max))
+    modulus = 1 << default.bits
     return (ignored + modulus // 2) % modulus - modulus // 2
 
 
@@ -220,12 +224,23 @@ def _with_divisor(xp: ModuleType, criterion: Criterion, layout: Layout) -> Crite
         # A list, since the compiler of PyTorch refuses a generator here. The mean over no example is 0.
         number = math.prod([length for i, length in enumerate(layout.shape) if i not in layout.axes])
         return criterion._replace(divisor=max(number, 1))
+    return _over_weights(xp, criterion, layout)
+
+
+def _over_weights(xp: ModuleType, criterion: Criterion, layout: Layout) -> Criterion:
+    """Return the criterion with the sum of the weights of all counted examples as its divisor."""
     kernel = partial(example_weights, axis=layout.axes[0], ignored_id=criterion.ignored_id)
-    weights = _execution.on_each(kernel, xp, ids, class_weights)
-    if class_weights is not None:
-        # Their sum may leave the dtype, and in a mean only their ratios matter.
-        weights, class_weights = in_proportion(xp, weights, class_weights)
-        weights, class_weights = (converted(xp, values, layout.working) for values in (weights, class_weights))
+    weights = _execution.on_each(kernel, xp, criterion.class_ids, criterion.class_weights)
+    if criterion.class_weights is not None:
+        root = scale_root(xp, weights)
+
+        def scaled(values: Any) -> Any:
+            return converted(xp, _execution.on_each(over_square, xp, values, root), layout.working)
+
+        weights, class_weights, z_loss = scaled(weights), scaled(criterion.class_weights), criterion.z_loss
+        if not is_off(z_loss):
+            z_loss = scaled(z_loss * xp.ones_like(root))
+        criterion = criterion._replace(class_weights=class_weights, z_loss=z_loss)
     total = converted(xp, _execution.total(xp, weights), layout.working)
     divisor = xp.reshape(xp.where(total == 0, xp.inf, total), (1,) * len(layout.shape))
-    return criterion._replace(class_weights=class_weights, divisor=divisor)
+    return criterion._replace(divisor=divisor)

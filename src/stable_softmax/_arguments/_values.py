@@ -52,7 +52,7 @@ def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: An
 
 
 def _checked_weights(xp: ModuleType, class_weights: Any, dtype: Any) -> Any:
-    """Return the weights in a dtype."""
+    """Return the weights in a dtype; raise for the first bad one, or make them NaN."""
     is_integral = is_of_kind(xp, class_weights.dtype, "integral")
     if is_integral or wider_dtype(xp, dtype, class_weights.dtype) == dtype:
         class_weights = converted(xp, class_weights, dtype)
@@ -84,7 +84,7 @@ def _checked_float(name: str, value: Any, largest: float) -> float:
         number = float(value)
     except OverflowError:  # an integer beyond all floats
         number = math.inf
-    if 0 <= number <= largest:
+    if 0 <= number <= largest and number < math.inf:
         return number
     raise ValueError(f"{name} must lie in [0, {largest:.4g}], but is {value}")
 

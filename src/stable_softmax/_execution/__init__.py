@@ -44,9 +44,12 @@ def run(
 
 def on_each(function: Callable[..., Any], xp: ModuleType, array: Any, *others: Any) -> Any:
     """Return `function(xp, array, *others)`, an array of the shape of `array`, to each part of which others belong."""
-    if is_dask(xp):
-        return _dask.on_each_chunk(function, array, others)
-    return function(xp, array, *others)
+
+    def on_part(xp: ModuleType, *arrays: Any) -> Any:
+        with underflow_ignored(xp):
+            return function(xp, *arrays)
+
+    return _dask.on_each_chunk(on_part, array, others) if is_dask(xp) else on_part(xp, array, *others)
 
 
 def total(xp: ModuleType, values: Any) -> Any:

@@ -32,37 +32,35 @@ def is_array(value: Any) -> bool:
 
 def _compiling_torch() -> Any:
     """Return PyTorch while it compiles: it warns of caches, such as those in array-api-compat's answers."""
-    torch: Any = sys.modules.get("torch")
-    return torch if torch and torch.compiler.is_compiling() else None
+    if "torch._dynamo" not in sys.modules:  # nor may PyTorch be there as a whole, while another thread imports it
+        return None
+    torch: Any = sys.modules["torch"]
+    return torch if torch.compiler.is_compiling() else None
 
 
 def is_numpy(xp: ModuleType) -> bool:
     """Whether arrays are NumPy's."""
-    return _name(xp) == "numpy"
+    return xp.__name__ in ("numpy", "array_api_compat.numpy")
 
 
 def is_torch(xp: ModuleType) -> bool:
     """Whether arrays are PyTorch's."""
-    return _name(xp) == "torch"
+    return xp.__name__ in ("torch", "array_api_compat.torch")
 
 
 def is_jax(xp: ModuleType) -> bool:
     """Whether arrays are JAX's."""
-    return _name(xp) == "jax.numpy"
+    return xp.__name__ == "jax.numpy"
 
 
 def is_dask(xp: ModuleType) -> bool:
     """Whether arrays are made of chunks, each of which is worked on later."""
-    return _name(xp) == "dask.array"
+    return xp.__name__ in ("dask.array", "array_api_compat.dask.array")
 
 
 def is_strict(xp: ModuleType) -> bool:
     """Whether arrays are those of array-api-strict, which has NumPy do the work."""
-    return _name(xp) == "array_api_strict"
-
-
-def _name(xp: ModuleType) -> str:
-    return xp.__name__.removeprefix("array_api_compat.")
+    return xp.__name__ == "array_api_strict"
 
 
 def is_eager(xp: ModuleType, array: Any) -> bool:
@@ -108,8 +106,9 @@ def is_dense(array: Any) -> bool:
 
 
 def refuse_masked(name: str, array: Any) -> None:
-    """Raise for NumPy's masked arrays, and for Dask's where it knows that its chunks are such."""
-    if isinstance(array, np.ma.MaskedArray) or isinstance(getattr(array, "_meta", None), np.ma.MaskedArray):
+    """Raise for the masked arrays of NumPy and PyTorch, and for Dask's where it knows that its chunks are such."""
+    chunk = getattr(array, "_meta", array)
+    if isinstance(chunk, np.ma.MaskedArray) or type(array).__name__ == "MaskedTensor":
         raise TypeError(f"{name} must not be a masked array: pass its data, and the mask's inverse as where")
 
 

@@ -13,7 +13,7 @@ _BLOCK = 8
 
 
 def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
-    """Return the sum over `axes`, keeping each with length 1.
+    """Return the sum over `axes`, keeping each with length 1; the terms themselves where that is their length.
 
     NumPy sums pairwise only along the axis that is contiguous in memory. Along any other, 10^6 equal float32 terms
     lose five of the seven digits. XLA and GPU libraries sum as a tree.

@@ -65,7 +65,7 @@ def targets_of(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> 
         logits = xp.where(criterion.where, logits, -xp.inf)
     split = _soft_targets if criterion.class_ids is None else _hard_targets
     logits, targets = split(xp, logits, criterion, axis)
-    z_loss = None if _is_off(criterion.z_loss) else criterion.z_loss
+    z_loss = None if is_off(criterion.z_loss) else criterion.z_loss
     return logits, targets._replace(where=criterion.where, z_loss=z_loss, divisor=criterion.divisor)
 
 
@@ -80,15 +80,24 @@ def example_weights(xp: ModuleType, class_ids: Any, class_weights: Any, axis: in
     return weights if counted is None else xp.where(counted, weights, 0)
 
 
-def in_proportion(xp: ModuleType, weights: Any, *others: Any) -> tuple[Any, ...]:
-    """Return weights and others over the largest weight, where sums of such weights may leave a dtype."""
+def scale_root(xp: ModuleType, weights: Any) -> Any:
+    """Return the root of the largest weight where sums of such weights may leave a dtype, and 1 elsewhere."""
     if 0 in weights.shape:
-        return weights, *others
-    largest = xp.max(weights)
+        return xp.ones((1,) * weights.ndim, dtype=weights.dtype)
+    largest = xp.max(weights, axis=tuple(range(weights.ndim)), keepdims=True)
     is_extreme = (largest > 0) & (largest < 2.0**-64) | (largest > 2.0**64) & (largest < xp.inf)
-    # In two steps: the reciprocal of the largest, which XLA multiplies by, may leave the dtype.
-    root = xp.sqrt(xp.where(is_extreme, largest, 1))
-    return tuple(computed_alone(xp, values / root) / root for values in (weights, *others))
+    return xp.sqrt(xp.where(is_extreme, largest, 1))
+
+
+def over_square(xp: ModuleType, values: Any, root: Any) -> Any:
+    """Return positive values over a square, at most the largest number.
+
+    In two steps: the reciprocal of the square, which XLA multiplies by, may leave the dtype.
+    """
+    limit = xp.finfo(values.dtype).max * xp.where(root < 1, root, 1)
+    for _ in range(2):
+        values = computed_alone(xp, xp.where(values > limit, limit, values) / root)
+    return values
 
 
 def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
@@ -101,7 +110,7 @@ def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
     scale, others = None, None
     if criterion.class_weights is not None:
         scale = _weights_of(xp, criterion.class_weights, class_ids, axis)
-    if not _is_off(smoothing):
+    if not is_off(smoothing):
         scale = 1 - smoothing if scale is None else (1 - smoothing) * scale
         others = _smoothing(xp, logits, criterion, axis)
     return logits, Targets(class_ids, scale, others, counted)
@@ -118,7 +127,7 @@ def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
     targets = _left(xp, criterion, converted(xp, criterion.probabilities, logits.dtype))
     if criterion.class_weights is not None:
         targets = targets * _left(xp, criterion, criterion.class_weights)
-    if not _is_off(criterion.label_smoothing):
+    if not is_off(criterion.label_smoothing):
         targets = (1 - criterion.label_smoothing) * targets + _smoothing(xp, logits, criterion, axis)
     largest = xp.argmax(targets, axis=axis, keepdims=True)
     others = xp.where(_labels.is_entry(xp, targets, largest, axis), 0, targets)
@@ -140,6 +149,6 @@ def _left(xp: ModuleType, criterion: Criterion, values: Any) -> Any:
     return values if criterion.where is None else xp.where(criterion.where, values, 0)
 
 
-def _is_off(number: Any) -> bool:
+def is_off(number: Any) -> bool:
     """Return whether a number is known to be 0."""
     return isinstance(number, float) and number == 0
