@@ -67,7 +67,7 @@ def _check_array(name: str, array: Any) -> None:
     """Refuse what is no array, and arrays whose entries are not what they seem."""
     if _type_name(array) == "torch.fx.proxy.Proxy":
         raise TypeError(f"{name} is a proxy of torch.fx, which has no shape: trace with torch.export or make_fx")
-    if not _libraries.is_array(array):
+    if isinstance(array, np.matrix) or not _libraries.is_array(array):
         module = type(array).__module__.partition(".")[0]
         convertible = isinstance(array, list | tuple | float | int | np.matrix) or module in _FROM_OTHER_LIBRARIES
         raise TypeError(
