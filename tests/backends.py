@@ -1,6 +1,7 @@
 """The array libraries that the tests run on, behind one small interface: NumPy arrays in, NumPy arrays out."""
 
 import importlib.metadata
+from contextlib import contextmanager
 from functools import cache, partial
 
 import numpy as np
@@ -135,6 +136,14 @@ class Jax(Backend):
 
     def modes(self):
         return [self, JaxJit()]
+
+    @contextmanager
+    def in_32_bits(self):
+        self.jax.config.update("jax_enable_x64", False)
+        try:
+            yield
+        finally:
+            self.jax.config.update("jax_enable_x64", True)
 
     def array(self, values):
         return self.jax.numpy.asarray(values)

@@ -141,7 +141,7 @@ def test_numpy_arrays_beside_those_of_dask(library):
 def test_ids_to_ignore_that_the_library_has_no_integer_for(library, kind, ignored):
     """Such as pandas' missing values, in NumPy's arrays beside those of others, and with 32 bits."""
     y = np.asarray([0, ignored], kind)
-    with library.jax.enable_x64(False) if library.name == "jax" else nullcontext():
+    with library.in_32_bits() if library.name == "jax" else nullcontext():
         z = library.array(np.zeros((2, 3), np.float32))
         losses = softmax_crossentropy_with_logits(z, y, ignore_index=ignored)
         np.testing.assert_allclose(losses, [np.log(3), 0], rtol=1e-6)
