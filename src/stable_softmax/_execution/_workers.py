@@ -81,7 +81,7 @@ def for_each(function: Callable[[Any], None], items: Sequence[Any]) -> None:
             try:
                 # With what holds here, such as NumPy's errstate.
                 started.append(pool.submit(copy_context().run, share, first))
-            except RuntimeError:  # pragma: no cover - tested in a process of its own: while the interpreter ends, no thread may start any more
+            except RuntimeError:  # pragma: no cover - in a process of its own, where no thread may start any more
                 share(first)
     for done in started:
         done.result()
