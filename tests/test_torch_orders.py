@@ -221,3 +221,16 @@ def test_each_argument_mapped_alone_and_all_together(names):
     (z.grad,) = torch.autograd.grad(torch.func.vmap(loss, (axes,))(given | {"logits": z}).sum(), z, create_graph=True)
     (second,) = torch.autograd.grad(z.grad.square().sum(), z)
     assert torch.all(torch.isfinite(second))
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_forward_mode_around_vmap(levels):
+    """Each example is mapped, and all of them change at once."""
+
+    def mapped(z):
+        return torch.func.vmap(softmax_crossentropy_with_logits)(z, IDS).sum() / 4
+
+    function, definition = mapped, defined_loss
+    for v in directions()[:levels]:
+        function, definition = forward(function, v), reverse(definition, v)
+    torch.testing.assert_close(function(logits()), definition(logits()), **TOLERANCE)

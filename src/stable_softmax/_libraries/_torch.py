@@ -43,10 +43,10 @@ def replicated(tensor: Any, like: Any) -> Any:
     """Return a tensor as a DTensor that is whole on all devices, if another is a DTensor."""
     if not hasattr(like, "placements"):
         return tensor
-    return _replicated(tensor, like.device_mesh)
+    return _on_mesh(tensor, like.device_mesh)  # pragma: no cover - tested in processes of their own
 
 
-def _replicated(tensor: Any, mesh: Any) -> Any:  # pragma: no cover - tested in processes of their own
+def _on_mesh(tensor: Any, mesh: Any) -> Any:  # pragma: no cover - tested in processes of their own
     from torch.distributed.tensor import DTensor, Replicate
 
     return DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
