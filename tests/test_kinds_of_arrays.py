@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -91,7 +92,6 @@ def test_dtype_by_its_name(library, function):
 
 @pytest.mark.only_backends("numpy")
 def test_numpy_arrays_that_are_refused():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     for array in (np.zeros(3, ml_dtypes.bfloat16), np.zeros(3, ml_dtypes.float8_e4m3fn)):
         with pytest.raises(TypeError, match=r"^logits must have .* dtype, not .*float.*: convert them to float32$"):
             stable_softmax.softmax(array)
