@@ -85,6 +85,8 @@ class Torch(Backend):
         import torch
 
         self._torch = torch
+        #: Has `grad`, `jvp` and the like, with the same names and arguments as JAX.
+        self.transformations = torch.func
         torch.set_num_threads(2)
 
     def array(self, values):
@@ -132,7 +134,7 @@ class Jax(Backend):
 
         jax.config.update("jax_enable_x64", True)
         jax.config.update("jax_num_cpu_devices", 4)
-        self.jax = jax
+        self.jax = self.transformations = jax
 
     def modes(self):
         return [self, JaxJit()]

@@ -58,26 +58,17 @@ ARGUMENTS = (TRANSITIONS, EMISSIONS, START)
 
 def derivatives(library):
     """Return the gradients of the log-likelihood in all arguments, and the slope along all ones, in both modes."""
-    xp, given = library.xp, tuple(library.array(log(array)) for array in ARGUMENTS)
+    xp, func, given = library.xp, library.transformations, tuple(library.array(log(array)) for array in ARGUMENTS)
     ones = tuple(library.array(np.ones(array.shape)) for array in ARGUMENTS)
 
     def value(*arguments):
         return log_likelihood(xp, *arguments)
 
-    if library.name == "jax":
-        jax = library.jax
-        gradients = jax.grad(value, argnums=(0, 1, 2))
-        second = jax.jvp(gradients, given, ones)[1]
-        return gradients(*given), jax.jvp(value, given, ones)[1], second
-    import torch
-
-    gradients = torch.func.grad(value, argnums=(0, 1, 2))
-    second = torch.func.jvp(gradients, given, ones)[1]
-    return gradients(*given), torch.func.jvp(value, given, ones)[1], second
+    gradients = func.grad(value, argnums=(0, 1, 2))
+    return gradients(*given), func.jvp(value, given, ones)[1], func.jvp(gradients, given, ones)[1]
 
 
 @pytest.mark.only_backends("jax", "torch")
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 def test_gradients_of_a_hidden_markov_model_with_impossible_ways(library):
     gradients, slope, second = derivatives(library)
     for gradient, expected in zip(gradients, slopes(ARGUMENTS), strict=True):
@@ -96,18 +87,11 @@ def test_value_of_a_hidden_markov_model(library):
 
 
 @pytest.mark.only_backends("jax", "torch")
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("axis", [0, 1, (0, 1)])
 def test_nothing_but_impossible_ways_has_no_slope(library, axis):
     """And no curvature, in every order of the modes; a softmax of it stays NaN."""
     rows = library.array(np.asarray([[-np.inf, -np.inf], [-np.inf, -np.inf]]))
-    if library.name == "jax":
-        jax = library.jax
-        grad, jacfwd, jacrev = jax.grad, jax.jacfwd, jax.jacrev
-    else:
-        import torch
-
-        grad, jacfwd, jacrev = torch.func.grad, torch.func.jacfwd, torch.func.jacrev
+    func = library.transformations
 
     def total(z):
         return logsumexp(z, axis=axis)
@@ -116,7 +100,8 @@ def test_nothing_but_impossible_ways_has_no_slope(library, axis):
         return library.xp.sum(library.xp.exp(total(z)))
 
     assert np.all(library.numpy(total(rows)) == -np.inf)
-    assert np.all(library.numpy(grad(damped)(rows)) == 0)
-    for derivative in (jacfwd(total), jacrev(total), jacfwd(jacrev(total)), jacrev(jacfwd(total))):
+    assert np.all(library.numpy(func.grad(damped)(rows)) == 0)
+    forward, reverse = func.jacfwd, func.jacrev
+    for derivative in (forward(total), reverse(total), forward(reverse(total)), reverse(forward(total))):
         assert np.all(library.numpy(derivative(rows)) == 0)
     assert np.all(np.isnan(library.numpy(softmax(rows, axis=axis))))

@@ -10,10 +10,7 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
 )
 
-pytestmark = [
-    pytest.mark.only_backends("jax", "torch"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning"),
-]
+pytestmark = pytest.mark.only_backends("jax", "torch")
 
 STEP = 1e-5
 #: Central differences of functions whose third derivatives are below 10.

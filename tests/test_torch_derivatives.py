@@ -17,9 +17,6 @@ from stable_softmax import (
 from stable_softmax.report._contract import error_shares, representable
 from stable_softmax.report._exact import exact_rows
 
-# PyTorch's own forward mode compiles its decompositions with what it deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
-
 LABELS = torch.tensor([0, 3, 2])
 FUNCTIONS = {
     "softmax": stable_softmax.softmax,
