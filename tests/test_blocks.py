@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import stable_softmax
-from stable_softmax import _libraries
+from stable_softmax._execution import _plan
 
 pytestmark = pytest.mark.only_backends("numpy")
 
@@ -51,7 +51,7 @@ def all_results(logits, class_ids, axis, **options):
 def test_blocks_give_what_the_whole_array_gives(monkeypatch, layout, options):
     logits, class_ids, axis = drawn(layout)
     in_blocks = all_results(logits, class_ids, axis, **options)
-    monkeypatch.setattr(_libraries, "_SMALL", logits.size)
+    monkeypatch.setattr(_plan, "_SMALL", logits.size)
     whole = all_results(logits, class_ids, axis, **options)
     for ours, expected in zip(in_blocks, whole, strict=True):
         assert ours.shape == expected.shape

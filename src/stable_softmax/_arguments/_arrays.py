@@ -6,14 +6,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from stable_softmax import _libraries
 from stable_softmax._execution._plan import Layout
+from stable_softmax._libraries import is_array, is_numpy, namespace, takes_numpy
+from stable_softmax._libraries._operations import computed_dtype, dtype_object
+from stable_softmax._libraries._refusals import refuse, type_name_of
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 _NUMPY = (np.ndarray, np.generic)
 _NUMPY_KINDS = {"bool": "b", "integral": "iu", "real floating": "f"}
-_FROM_OTHER_LIBRARIES = ("tensorflow", "pandas", "polars", "xarray")
 
 
 def together(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
@@ -21,7 +22,7 @@ def together(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
     given = required | {name: array for name, array in optional.items() if array is not None}
     for name, array in given.items():
         if type(array) is not np.ndarray:
-            _check_array(name, array)
+            refuse(name, array)
     xp = _namespace(given)
     for name, array in given.items():
         _check_known_shape(name, array)
@@ -50,7 +51,7 @@ def where_of(xp: ModuleType, where: Any, layout: Layout) -> Any:
 
 def is_of_kind(xp: ModuleType, dtype: Any, *kinds: str) -> bool:
     """Return whether a dtype is of one of these kinds of the array API standard."""
-    if isinstance(dtype, np.dtype) and _libraries.is_numpy(xp):  # whose own answer takes a microsecond
+    if isinstance(dtype, np.dtype) and is_numpy(xp):  # whose own answer takes a microsecond
         return any(dtype.kind in _NUMPY_KINDS[kind] for kind in kinds)
     try:
         return bool(xp.isdtype(dtype, kinds))
@@ -63,22 +64,6 @@ def default_dtype(xp: ModuleType, kind: str) -> Any:
     return xp.__array_namespace_info__().default_dtypes()[kind]
 
 
-def _check_array(name: str, array: Any) -> None:
-    """Refuse what is no array, and arrays whose entries are not what they seem."""
-    if _type_name(array) == "torch.fx.proxy.Proxy":
-        raise TypeError(f"{name} is a proxy of torch.fx, which has no shape: trace with torch.export or make_fx")
-    if isinstance(array, np.matrix) or not _libraries.is_array(array):
-        module = type(array).__module__.partition(".")[0]
-        convertible = isinstance(array, list | tuple | float | int | np.matrix) or module in _FROM_OTHER_LIBRARIES
-        raise TypeError(
-            f"{name} must be an array of a library that array-api-compat supports (NumPy, JAX, PyTorch, Dask, ...), "
-            f"not {_type_name(array)}{f': pass numpy.asarray({name})' if convertible else ''}"
-        )
-    _libraries.refuse_masked(name, array)
-    if not _libraries.is_dense(array):
-        raise TypeError(f"{name} must be a dense array of numbers: this {_type_name(array)} is not")
-
-
 def _check_known_shape(name: str, array: Any) -> None:
     if any(length is None or length != length for length in array.shape):  # None in the standard, NaN in Dask
         raise ValueError(f"{name} must have a known shape, not {tuple(array.shape)}: call compute_chunk_sizes() first")
@@ -87,26 +72,26 @@ def _check_known_shape(name: str, array: Any) -> None:
 def _namespace(given: dict[str, Any]) -> ModuleType:
     others = [array for array in given.values() if not is_of_numpy(array)]
     try:
-        xp = _libraries.namespace(*(others or given.values()))
+        xp = namespace(*(others or given.values()))
     except TypeError as error:
         raise TypeError(_mixed(given)) from error
-    if 0 < len(others) < len(given) and not _libraries.takes_numpy(xp):
+    if 0 < len(others) < len(given) and not takes_numpy(xp):
         raise TypeError(_mixed(given))
     return xp
 
 
 def _mixed(given: dict[str, Any]) -> str:
-    came = ", ".join(f"{name} is {_type_name(array)}" for name, array in given.items())
+    came = ", ".join(f"{name} is {type_name_of(array)}" for name, array in given.items())
     return f"all arrays must come from one array library, but {came}"
 
 
 def _native(xp: ModuleType, array: Any) -> Any:
     """Return an array of the namespace, and NumPy's own type for one that is derived from it."""
-    if type(array) is np.ndarray and _libraries.is_numpy(xp):
+    if type(array) is np.ndarray and is_numpy(xp):
         return array
     if not is_of_numpy(array):
         return array
-    if _libraries.takes_numpy(xp) and array.dtype.kind in "iu":
+    if takes_numpy(xp) and array.dtype.kind in "iu":
         # JAX cuts integers to those that it has. Class ids that are out of range have to stay so.
         own, limits = np.iinfo(array.dtype), xp.iinfo(default_dtype(xp, "integral"))
         if own.max > limits.max:
@@ -151,7 +136,7 @@ def _wider(dtype: Any) -> str:
 def remedy_for_index(axis: object) -> str:
     if isinstance(axis, str) and axis in ("none", "mean", "sum"):
         return ": reduction is a keyword"
-    return ": make it static under jit" if _libraries.is_array(axis) else ""
+    return ": make it static under jit" if is_array(axis) else ""
 
 
 def index_of(value: Any) -> int:
@@ -163,7 +148,7 @@ def index_of(value: Any) -> int:
 
 def _floating_dtype(xp: ModuleType, dtype: Any) -> Any:
     if _is_floating(xp, dtype):
-        return _libraries.computed_dtype(xp, dtype)
+        return computed_dtype(xp, dtype)
     if is_of_kind(xp, dtype, "integral"):
         return default_dtype(xp, "real floating")
     raise TypeError(f"logits must have a real floating-point or integer dtype, not {dtype}{_wider(dtype)}")
@@ -174,7 +159,7 @@ def _result_dtype(xp: ModuleType, dtype: Any) -> Any:
     # An array, or NumPy itself: JAX would take their `dtype`, and warn. Of dtypes, only scalar types have that.
     is_dtype = not hasattr(named, "dtype") or isinstance(named, type)
     if named is not None and is_dtype and _is_floating(xp, named):
-        return _libraries.dtype_object(xp, named)
+        return dtype_object(xp, named)
     library = xp.__name__.removeprefix("array_api_compat.")
     raise TypeError(f"dtype must be a real floating-point dtype of {library}, or its name, not {dtype!r}")
 
@@ -187,7 +172,7 @@ def _is_floating(xp: ModuleType, dtype: Any) -> bool:
 def _working_dtype(xp: ModuleType, floating: Any, result: Any) -> Any:
     """Return the dtype to work in: at least single precision, and what logits and result have."""
     widest = wider_dtype(xp, floating, result)
-    return widest if _bits(xp, widest) >= 32 else _libraries.dtype_object(xp, xp.float32)
+    return widest if _bits(xp, widest) >= 32 else dtype_object(xp, xp.float32)
 
 
 def wider_dtype(xp: ModuleType, first: Any, second: Any) -> Any:
@@ -198,7 +183,3 @@ def wider_dtype(xp: ModuleType, first: Any, second: Any) -> Any:
 def _bits(xp: ModuleType, dtype: Any) -> int:
     # What NumPy knows of a dtype is there at once, also for dtypes that its finfo does not take.
     return dtype.itemsize * 8 if isinstance(dtype, np.dtype) else int(xp.finfo(dtype).bits)
-
-
-def _type_name(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

@@ -21,7 +21,8 @@ from stable_softmax._arguments._arrays import (
     where_of,
 )
 from stable_softmax._execution._plan import Layout
-from stable_softmax._libraries import autocast_dtype, is_array, is_numpy
+from stable_softmax._libraries import is_array, is_numpy
+from stable_softmax._libraries._operations import autocast_dtype
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._targets import Criterion, example_weights, is_off, over_square, scale_root
 
@@ -71,17 +72,15 @@ def loss_of(
     for array in vectors:
         _check_vector(xp, array, layout)
     holds_ids = _holds_class_ids(xp, answers, layout)
+    label_smoothing = label_smoothing if smoothing is None else smoothing
+    z_loss, largest = z_loss if penalty is None else penalty, float(xp.finfo(layout.working).max) / 2
     criterion = Criterion(
         class_ids=_class_ids_of(xp, answers, layout) if holds_ids else None,
         probabilities=None if holds_ids else _probabilities_of(answers, layout),
         where=None if where is None else where_of(xp, where, layout),
         class_weights=None if class_weights is None else _class_weights_of(xp, class_weights, layout),
-        label_smoothing=_values.checked_number(
-            xp, "label_smoothing", label_smoothing if smoothing is None else smoothing, layout, largest=1.0
-        ),
-        z_loss=_values.checked_number(
-            xp, "z_loss", z_loss if penalty is None else penalty, layout, float(xp.finfo(layout.working).max) / 2
-        ),
+        label_smoothing=_values.checked_number(xp, "label_smoothing", label_smoothing, layout, largest=1.0),
+        z_loss=_values.checked_number(xp, "z_loss", z_loss, layout, largest),
         ignored_id=None if ignore_index is None else _ignored_id_of(xp, ignore_index, reference_answers, holds_ids),
     )
     criterion = _values.checked_criterion(xp, criterion, answers, layout, relative=reduction == "mean" and holds_ids)

@@ -5,8 +5,9 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._execution import _dask, _numpy
-from stable_softmax._execution._plan import Layout, Result
-from stable_softmax._libraries import in_blocks, is_dask, native, underflow_ignored
+from stable_softmax._execution._plan import Layout, Result, is_large
+from stable_softmax._libraries import is_dask, is_numpy
+from stable_softmax._libraries._operations import native, underflow_ignored
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum
 
@@ -34,7 +35,7 @@ def run(
 
     if is_dask(xp):
         values = _dask.run_on_chunks(on_part, layout, logits, others, results)
-    elif in_blocks(xp, logits):
+    elif is_numpy(xp) and is_large(layout):
         values = _numpy.run_on_blocks(on_part, xp, layout, logits, others, results)
     else:
         values = on_part(xp, logits, *others, axes=layout.axes)

@@ -7,7 +7,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from stable_softmax._execution._plan import Layout, Result
-from stable_softmax._libraries import refuse_masked
+from stable_softmax._libraries._refusals import refuse_masked
 
 
 def run_on_chunks(

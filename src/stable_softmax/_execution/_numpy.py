@@ -1,13 +1,13 @@
 """Runs a kernel on NumPy arrays, as many rows at a time as a processor's cache can hold with all temporary arrays."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
 from stable_softmax._execution._plan import BLOCK_BYTES, Layout, Part, Result, blocks_of, is_short, part_of
 from stable_softmax._execution._workers import for_each
-from stable_softmax._libraries import strides_of
+from stable_softmax._libraries._operations import strides_of
 
 
 def run_on_blocks(
@@ -22,15 +22,17 @@ def run_on_blocks(
     _keep_freed_memory(xp)
     strides = strides_of(logits)
     blocks = list(enumerate(blocks_of(layout, strides)))
-    on_block = _on_columns if is_short(layout, strides) else _on_rows
-    if len(blocks) == 1 and on_block is _on_rows:  # what it returns is the result
+    in_columns = is_short(layout, strides)
+    if len(blocks) == 1 and not in_columns:  # what it returns is the result
         return on_part(xp, logits, *others, axes=layout.axes)
+    on_block = partial(_on_columns, on_part, layout.working) if in_columns else on_part
     outputs = tuple(_output(xp, logits, layout, result, len(blocks)) for result in results)
 
     def fill(numbered: tuple[int, Part]) -> None:
         number, block = numbered
         parts = [part_of(array, block) for array in (logits, *others)]
-        for output, result, value in zip(outputs, results, on_block(on_part, xp, layout, parts), strict=True):
+        values = on_block(xp, *parts, axes=layout.axes)
+        for output, result, value in zip(outputs, results, values, strict=True):
             if result == "total":
                 output[number] = xp.reshape(value, ())
             else:
@@ -50,19 +52,15 @@ def _keep_freed_memory(xp: ModuleType) -> None:
     xp.empty(8 * BLOCK_BYTES, dtype=xp.uint8)  # never touched, and freed at once
 
 
-def _on_rows(on_part: Callable[..., Any], xp: ModuleType, layout: Layout, parts: list[Any]) -> tuple[Any, ...]:
-    values: tuple[Any, ...] = on_part(xp, *parts, axes=layout.axes)
-    return values
-
-
-def _on_columns(on_part: Callable[..., Any], xp: ModuleType, layout: Layout, parts: list[Any]) -> tuple[Any, ...]:
+def _on_columns(
+    on_part: Callable[..., Any], working: Any, xp: ModuleType, logits: Any, *others: Any, axes: tuple[int, ...]
+) -> tuple[Any, ...]:
     """Run with the class axis first, which makes few long operations of many short ones."""
-    (axis,) = layout.axes
-    dimensions = tuple(range(parts[0].ndim))
+    (axis,) = axes
+    dimensions = tuple(range(logits.ndim))
     first = (axis, *dimensions[:axis], *dimensions[axis + 1 :])
     back = (*dimensions[1 : axis + 1], 0, *dimensions[axis + 1 :])
-    logits, *others = parts
-    columns = [_contiguous(xp, logits, first, layout.working), *(_contiguous(xp, other, first) for other in others)]
+    columns = [_contiguous(xp, logits, first, working), *(_contiguous(xp, other, first) for other in others)]
     return tuple(xp.permute_dims(value, back) for value in on_part(xp, *columns, axes=(0,)))
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 Result: TypeAlias = Literal["classes", "rows", "examples", "total"]
 Part: TypeAlias = tuple[slice, ...]
 
+# Below, dividing the work would cost more than it saves.
+_SMALL = 4096
 # Of the dtype that the work is done in.
 BLOCK_BYTES = 1 << 20
 # Up to so many classes, contiguous rows are short enough to be worth copying.
@@ -31,6 +33,11 @@ class Layout(NamedTuple):
     def has_classes(self) -> bool:
         """Whether there is any class."""
         return not any(self.shape[axis] == 0 for axis in self.axes)
+
+
+def is_large(layout: Layout) -> bool:
+    """Whether logits are worth working on in parts."""
+    return math.prod(layout.shape) > _SMALL
 
 
 def blocks_of(layout: Layout, strides: tuple[int, ...]) -> Iterator[Part]:

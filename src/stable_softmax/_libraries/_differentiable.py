@@ -11,19 +11,22 @@ from stable_softmax._libraries import is_jax, is_torch
 
 @dataclass(frozen=True, eq=False)
 class Differentiable:
-    """A function of logits, and of arrays that it has no derivative with respect to, with its derivatives.
+    """A function with its derivatives with respect to the first of its arrays; the others have none.
 
     Called like the function, with all options as keywords. All functions take the same options, which are hashable.
     """
 
-    #: (xp, logits, *others) -> result or tuple of results
+    #: (xp, *arrays) -> result or tuple of results
     value: Callable[..., Any]
-    #: (xp, vector, logits, *others) -> as `value`, and its derivative in the direction of the vector. Linear in it
+    #: (xp, *tangents, *arrays) -> as `value`, and its derivative in the direction of the tangents. Linear in them
     jvp: Callable[..., tuple[Any, Any]]
-    #: (xp, cotangent or tuple of them, logits, *others) -> the gradient that they give with respect to the logits
+    #: (xp, cotangent or tuple of them, *arrays) -> the gradient that they give, or a tuple with one for each array
     vjp: Callable[..., Any]
-    #: (xp, logits, *others) -> value and gradient at once, where `vjp` is the cotangent times the gradient
+    #: (xp, *arrays) -> value and gradient at once, of a function of one array whose `vjp` is the gradient times the
+    #: cotangent
     value_and_gradient: Callable[..., tuple[Any, Any]] | None = None
+    #: How many arrays it has derivatives with respect to.
+    variables: int = 1
 
     def __call__(self, xp: ModuleType, *arrays: Any, **options: Any) -> Any:
         """Return the function's value, in the form that the array library knows how to differentiate."""
@@ -40,4 +43,5 @@ class Differentiable:
     def _with(self, options: dict[str, Any]) -> "Differentiable":
         """Return the function of the arrays alone."""
         functions: list[Any] = [self.value, self.jvp, self.vjp, self.value_and_gradient]
-        return Differentiable(*(function and partial(function, **options) for function in functions))
+        value, jvp, vjp, both = [function and partial(function, **options) for function in functions]
+        return Differentiable(value, jvp, vjp, both, self.variables)

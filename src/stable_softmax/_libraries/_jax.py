@@ -40,4 +40,4 @@ def _value(function: Differentiable, options: Options, *arrays: jax.Array) -> An
 
 @_value.defjvp
 def _jvp(function: Differentiable, options: Options, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    return function.jvp(jax.numpy, tangents[0], *primals, **dict(options))
+    return function.jvp(jax.numpy, *tangents[: function.variables], *primals, **dict(options))

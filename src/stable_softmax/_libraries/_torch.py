@@ -52,22 +52,25 @@ def _on_mesh(tensor: Any, mesh: Any) -> Any:  # pragma: no cover - tested in pro
     return DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
 
 
-def evaluate(function: Differentiable, logits: Any, *others: Any) -> Any:
+def evaluate(function: Differentiable, *arrays: Any) -> Any:
     """Return the function's value, on a graph only where one is needed. It takes no options."""
     if torch.compiler.is_compiling():  # pragma: no cover - traced by the compiler, never run
         # It refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
-        if logits.requires_grad and torch.is_grad_enabled():
-            return _ReverseMode.apply(function, logits, *others)
-        return function.value(xp, logits, *others)
+        return _ReverseMode.apply(function, *arrays) if _is_recorded(function, arrays) else function.value(xp, *arrays)
     if torch.jit.is_tracing():  # which cannot hold a function with several results
-        return function.value(xp, logits, *others)
-    if _maps_nothing(logits, *others):
+        return function.value(xp, *arrays)
+    if _maps_nothing(*arrays):
         with retrieve_current_functorch_interpreter().lower():
-            return evaluate(function, logits, *others)
-    differentiated = logits.requires_grad and torch.is_grad_enabled() and all(map(is_plain, (logits, *others)))
-    if differentiated and function.value_and_gradient:
-        return _SavedGradient.apply(function, logits, *others)[0]
-    return _BothModes.apply(function, logits, *others)
+            return evaluate(function, *arrays)
+    if function.value_and_gradient and _is_recorded(function, arrays) and all(map(is_plain, arrays)):
+        return _SavedGradient.apply(function, *arrays)[0]
+    return _BothModes.apply(function, *arrays)
+
+
+def _is_recorded(function: Differentiable, arrays: tuple[Any, ...]) -> bool:
+    """Whether autograd records the function for a derivative."""
+    # The compiler refuses `any` with a generator here.
+    return torch.is_grad_enabled() and True in [array.requires_grad for array in arrays[: function.variables]]
 
 
 def _maps_nothing(*arrays: Any) -> bool:
@@ -103,8 +106,9 @@ class _ReverseMode(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Any) -> Any:
         arrays = ctx.saved_tensors
         given = cotangents if len(cotangents) > 1 else cotangents[0]
-        gradient = ctx.function.vjp(xp, given, *arrays)
-        return None, gradient, *(None for _ in arrays[1:])
+        gradients = ctx.function.vjp(xp, given, *arrays)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        return None, *gradients, *(None for _ in arrays[ctx.function.variables :])
 
 
 class _BothModes(_ReverseMode):
@@ -114,8 +118,8 @@ class _BothModes(_ReverseMode):
         ctx.save_for_forward(*inputs[1:])
 
     @staticmethod
-    def jvp(ctx: Any, _function: None, vector: Any, *_others: None) -> Any:
-        arrays = vector, *ctx.saved_tensors
+    def jvp(ctx: Any, _function: None, *tangents: Any) -> Any:
+        arrays = *tangents[: ctx.function.variables], *ctx.saved_tensors
         if not any(level.key() == functorch.TransformType.Jvp for level in retrieve_all_functorch_interpreters()):
             return ctx.function.jvp(xp, *arrays)[1]
         # PyTorch turns forward mode off here, so that an outer level of it would take the derivative for a constant.
@@ -158,5 +162,5 @@ class _SavedGradient(_BothModes):
         return None, gradient, *(None for _ in arrays[1:])
 
     @staticmethod
-    def jvp(ctx: Any, function: None, vector: Any, *others: None) -> Any:
-        return _BothModes.jvp(ctx, function, vector, *others), None
+    def jvp(ctx: Any, function: None, *tangents: Any) -> Any:
+        return _BothModes.jvp(ctx, function, *tangents), None

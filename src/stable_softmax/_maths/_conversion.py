@@ -3,7 +3,8 @@
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._libraries import is_dask, namespace, underflow_ignored, warns
+from stable_softmax._libraries import is_dask, namespace, warns
+from stable_softmax._libraries._operations import underflow_ignored
 
 
 def converted(xp: ModuleType, values: Any, dtype: Any) -> Any:

@@ -1,15 +1,13 @@
 """The rows' functions with their analytic derivatives, of any order.
 
-The Jacobian of the softmax, `diag(p) - p p^T`, is the covariance of the classes. Its entries cancel where one class
-leads, but it maps constants to 0: subtracting from a vector its own entry at the maximum changes nothing, and leaves
-only what small probabilities multiply. Each derivative is written so that its transpose keeps the same digits.
+Each derivative is written so that its transpose, which is what reverse mode evaluates, keeps the same digits.
 """
 
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._libraries import nan_where
 from stable_softmax._libraries._differentiable import Differentiable
+from stable_softmax._libraries._operations import nan_where
 from stable_softmax._maths import _labels, _rows
 from stable_softmax._maths._sums import accurate_sum, sum_of_products
 
@@ -22,10 +20,13 @@ def hessian_product(xp: ModuleType, vector: Any, logits: Any, class_ids: Any, ax
 
 
 def _covariance_product(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    # The Jacobian of the softmax, `(diag(p) - p p^T) v = p * (v - sum(p v))`, is the covariance of the classes. It maps
+    # constants to 0, since `sum(p) = 1`: with `m` the leader, `w = v - v_m` gives the same, `p * (w - sum(p w))`.
+    # Where `p_m` is nearly 1, `v - sum(p v)` cancels at `m`; but `w_m = 0`, so that `sum(p w)` has small terms only.
+    # The Jacobian is symmetric; to be centred likewise, the product's own sum is taken off at `m`: 0 but for rounding.
     probabilities, leaders = softmax(xp, logits, axes=axes), _leaders(xp, logits, axes)
     deviation = _half_deviation(xp, vector, probabilities, leaders, axes)
     product = 2 * probabilities * deviation
-    # The sum is 0 but for rounding; without it, the transpose would not be centred.
     return product - leaders * accurate_sum(xp, product, axes)
 
 

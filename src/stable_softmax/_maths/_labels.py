@@ -7,7 +7,8 @@ import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from stable_softmax._libraries import entries_along, indices_along, is_eager, is_split, is_writable, nan_where
+from stable_softmax._libraries import is_eager, is_split, is_writable
+from stable_softmax._libraries._operations import entries_along, indices_along, nan_where
 
 
 class Place(NamedTuple):

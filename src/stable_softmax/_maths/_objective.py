@@ -9,7 +9,8 @@ The fields of the criterion come by position, since its arrays come in parts.
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._libraries import computed_alone, warns
+from stable_softmax._libraries import warns
+from stable_softmax._libraries._operations import computed_alone
 from stable_softmax._maths import _derivatives
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum, sum_of_products

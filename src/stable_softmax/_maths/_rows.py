@@ -62,8 +62,7 @@ def crossentropy_and_gradient(
 ) -> tuple[Any, Any]:
     """Return both from one evaluation of the exponentials."""
     others, rest, label_shifted, place = _split_at_label(xp, logits, class_ids, axis)
-    loss = _loss(xp, rest, label_shifted, axis)  # first, since the gradient may overwrite the rest of a single class
-    return loss, _gradient(xp, others, rest, label_shifted, place, axis, divisor)
+    return _loss(xp, rest, label_shifted, axis), _gradient(xp, others, rest, label_shifted, place, axis, divisor)
 
 
 def _loss(xp: ModuleType, rest: Any, label_shifted: Any, axis: int) -> Any:

@@ -3,7 +3,8 @@
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._libraries import computed_alone, is_eager, pairwise_length
+from stable_softmax._libraries import is_eager, pairwise_length
+from stable_softmax._libraries._operations import computed_alone
 from stable_softmax._maths._axes import along_one_axis, can_merge
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
@@ -13,14 +14,12 @@ _BLOCK = 8
 
 
 def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
-    """Return the sum over `axes`, keeping each with length 1; the terms themselves where that is their length.
+    """Return the sum over `axes`, keeping each with length 1.
 
     NumPy sums pairwise only along the axis that is contiguous in memory. Along any other, 10^6 equal float32 terms
     lose five of the seven digits. XLA and GPU libraries sum as a tree.
     """
-    axes = tuple(axis for axis in axes if terms.shape[axis] != 1)
-    if not axes:
-        return terms
+    axes = tuple(axis for axis in axes if terms.shape[axis] != 1) or axes[:1]
     if can_merge(xp, terms, axes):
         return along_one_axis(xp, accurate_sum, terms, axes)
     if not is_eager(xp, terms):

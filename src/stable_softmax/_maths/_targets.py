@@ -11,7 +11,7 @@ All arrays here have as many dimensions as the logits, and broadcast against the
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from stable_softmax._libraries import computed_alone
+from stable_softmax._libraries._operations import computed_alone
 from stable_softmax._maths import _labels
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum

@@ -1,0 +1,91 @@
+"""Operations that have no one form for all libraries."""
+
+from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from stable_softmax._libraries import is_jax, is_numpy, is_torch, warns
+
+
+def computed_dtype(xp: ModuleType, dtype: Any) -> Any:
+    """Return the dtype that results have: with 64 bits off, JAX computes with float64 arrays in float32."""
+    return xp.result_type(dtype) if is_jax(xp) else dtype
+
+
+def dtype_object(xp: ModuleType, dtype: Any) -> Any:
+    """Return a dtype as arrays have it, and not as a scalar type."""
+    return dtype if is_torch(xp) else xp.empty(0, dtype=dtype).dtype
+
+
+def autocast_dtype(xp: ModuleType, logits: Any) -> Any:
+    """Return the dtype that PyTorch's autocast gives to a loss; None where it does not."""
+    if not is_torch(xp):
+        return None
+    from stable_softmax._libraries import _torch
+
+    return _torch.autocast_dtype(logits)
+
+
+def strides_of(array: Any) -> tuple[int, ...]:
+    """Return how far apart in memory neighbours along each axis are."""
+    return tuple(array.strides)
+
+
+def indices_along(xp: ModuleType, length: int, like: Any, dtype: Any) -> Any:
+    """Return 0, 1, ... on the device, or the devices, of an array."""
+    # JAX moves what has no device of its own to where the others are. Its `device` is a sharding, which may not fit.
+    place = None if is_jax(xp) else getattr(like, "device", None)
+    indices = xp.arange(length, dtype=dtype, device=place)
+    if not is_torch(xp):
+        return indices
+    from stable_softmax._libraries import _torch
+
+    return _torch.replicated(indices, like)
+
+
+def entries_along(xp: ModuleType, rows: Any, indices: Any, axis: int) -> Any:
+    """Return the entries of rows at indices, of which there is one for each row."""
+    if is_torch(xp):
+        # take_along_dim makes its compiler compile anew for each size.
+        return rows.gather(axis, indices)
+    if not hasattr(xp, "take_along_axis"):
+        shape = (1,) * axis + (-1,) + (1,) * (rows.ndim - axis - 1)
+        chosen = xp.reshape(indices_along(xp, rows.shape[axis], indices, indices.dtype), shape) == indices
+        if rows.dtype == xp.bool:
+            return xp.any(chosen & rows, axis=axis, keepdims=True)
+        return xp.sum(xp.where(chosen, rows, xp.zeros_like(rows)), axis=axis, keepdims=True)
+    return xp.take_along_axis(rows, indices, axis=axis)
+
+
+def nan_where(xp: ModuleType, condition: Any, values: Any) -> Any:
+    """Return the values, and NaN where the condition holds."""
+    if is_jax(xp):
+        # Its debuggers report a NaN constant, whether anything becomes NaN or not.
+        return values * xp.sqrt(xp.where(condition, -1.0, 1.0))
+    return xp.where(condition, xp.nan, values)
+
+
+def computed_alone(xp: ModuleType, values: Any) -> Any:
+    """Return the values, computed before anything that depends on them."""
+    if not is_jax(xp):
+        return values
+    from stable_softmax._libraries._jax import apart
+
+    return apart(values)
+
+
+def without_gradient(xp: ModuleType, array: Any) -> Any:
+    """Return an array for its values alone."""
+    return array.detach() if is_torch(xp) else array
+
+
+def native(xp: ModuleType, values: Any) -> Any:
+    """Return a result in the form that the library's own functions have: scalars instead of NumPy's 0-d arrays."""
+    return values[()] if is_numpy(xp) and values.ndim == 0 else values
+
+
+def underflow_ignored(xp: ModuleType) -> AbstractContextManager[Any]:
+    """Return a context in which NumPy lets numbers underflow: exponentials do so rightly, whatever the caller wants."""
+    return np.errstate(under="ignore") if warns(xp) else nullcontext()

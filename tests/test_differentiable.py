@@ -1,0 +1,44 @@
+"""A function with derivatives with respect to several of its arrays, which no public function has."""
+
+import numpy as np
+import pytest
+
+from stable_softmax._libraries._differentiable import Differentiable
+
+
+def _value(_xp, first, second, factor, power):
+    return factor * first**power * second
+
+
+def _jvp(xp, first_tangent, second_tangent, first, second, factor, power):
+    slope = factor * (power * first ** (power - 1) * second * first_tangent + first**power * second_tangent)
+    return _value(xp, first, second, factor, power), slope
+
+
+def _vjp(_xp, cotangent, first, second, factor, power):
+    return cotangent * factor * power * first ** (power - 1) * second, cotangent * factor * first**power
+
+
+monomial = Differentiable(_value, _jvp, _vjp, variables=2)
+FIRST, SECOND, FACTOR = np.asarray([1.5, 2.0]), np.asarray([3.0, -0.5]), np.asarray([2.0, 4.0])
+
+
+@pytest.mark.only_backends("jax", "torch")
+def test_each_variable_has_its_derivatives_in_both_modes(library):
+    first, second, factor = map(library.array, (FIRST, SECOND, FACTOR))
+    gradients = 3 * FACTOR * FIRST**2 * SECOND, FACTOR * FIRST**3
+    curvature = 6 * FACTOR * FIRST * SECOND
+
+    func = library.transformations
+
+    def total(first, second):
+        return monomial(library.xp, first, second, factor, power=3).sum()
+
+    def slope(first):
+        return func.jvp(lambda first: total(first, second), (first,), (library.xp.ones_like(first),))[1]
+
+    for gradient, expected in zip(func.grad(total, argnums=(0, 1))(first, second), gradients, strict=True):
+        np.testing.assert_allclose(library.numpy(gradient), expected, rtol=1e-14)
+    tangent = func.jvp(total, (first, second), (first, second))[1]
+    np.testing.assert_allclose(library.numpy(tangent), np.sum(gradients[0] * FIRST + gradients[1] * SECOND), rtol=1e-14)
+    np.testing.assert_allclose(library.numpy(func.grad(slope)(first)), curvature, rtol=1e-14)
