@@ -117,3 +117,4 @@ def types(session):
     """Check the types, strictly."""
     session.install("-e", ".[dask,jax,report]", *group("types"))
     session.run("mypy")
+    session.run("pyright")

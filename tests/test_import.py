@@ -1,5 +1,6 @@
 """What importing the package brings along."""
 
+import importlib.metadata
 import subprocess
 import sys
 
@@ -17,9 +18,16 @@ def test_import_brings_no_array_library_but_numpy():
     assert process.stderr == ""
 
 
-def test_public_names_are_the_functions_of_the_package():
+def test_public_names_are_what_the_package_shows():
     import stable_softmax
 
-    for name in stable_softmax.__all__:
-        assert getattr(stable_softmax, name).__module__.startswith("stable_softmax._")
-    assert list(stable_softmax.__all__) == sorted(stable_softmax.__all__)
+    functions = {name for name in dir(stable_softmax) if callable(getattr(stable_softmax, name))}
+    assert {getattr(stable_softmax, name).__name__ for name in functions} == functions
+    assert set(dir(stable_softmax)) - functions == {"__version__", "textbook"}
+    assert list(stable_softmax.__all__) == sorted(stable_softmax.__all__) == dir(stable_softmax)
+
+
+def test_version_is_that_of_the_distribution():
+    import stable_softmax
+
+    assert stable_softmax.__version__ == importlib.metadata.version("stable-softmax")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import stable_softmax
 from stable_softmax import __main__, textbook
 from stable_softmax.report import _command, _measurement
 
@@ -80,6 +81,10 @@ def test_dtype_that_the_backend_lacks(run):
     result = run("--dtype", "bfloat16")
     assert result.exit_code == 2
     assert "numpy has no bfloat16" in result.output
+
+
+def test_version(run):
+    assert run("--version").output == f"stable-softmax {stable_softmax.__version__}\n"
 
 
 def test_missing_extra_is_one_line_that_says_what_to_install(monkeypatch):

@@ -1,5 +1,6 @@
 """Softmax, its cross-entropy and their gradient, accurate to the last digits on any array library."""
 
+from stable_softmax import textbook
 from stable_softmax._crossentropy import (
     grad_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
@@ -9,7 +10,10 @@ from stable_softmax._crossentropy import (
 from stable_softmax._execution._workers import get_workers, set_workers
 from stable_softmax._normalization import log_softmax, logsumexp, softmax
 
+__version__ = "0.1.0"
+
 __all__ = [
+    "__version__",
     "get_workers",
     "grad_softmax_crossentropy_with_logits",
     "hvp_softmax_crossentropy_with_logits",
@@ -18,5 +22,10 @@ __all__ = [
     "set_workers",
     "softmax",
     "softmax_crossentropy_with_logits",
+    "textbook",
     "value_and_grad_softmax_crossentropy_with_logits",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

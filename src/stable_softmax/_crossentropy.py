@@ -1,25 +1,24 @@
 """The cross-entropy of the softmax, its gradient, both at once, and its Hessian times a vector."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 from stable_softmax import _execution
-from stable_softmax._arguments._loss import Loss, Reduction, loss_of
+from stable_softmax._arguments._loss import Loss, loss_of
+from stable_softmax._arguments._types import AnyArray, Array, Reduction
 from stable_softmax._execution._plan import Result
 from stable_softmax._maths import _objective
-
-Array = TypeVar("Array")
 
 
 def softmax_crossentropy_with_logits(
     logits: Array,
-    reference_answers: Array,
+    reference_answers: AnyArray,
     axis: int = -1,
     *,
-    where: Array | None = None,
-    class_weights: Array | None = None,
-    label_smoothing: float | Array = 0.0,
+    where: AnyArray | None = None,
+    class_weights: AnyArray | None = None,
+    label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
-    z_loss: float | Array = 0.0,
+    z_loss: float | AnyArray = 0.0,
     reduction: Reduction = "none",
     dtype: Any = None,
 ) -> Array:
@@ -91,14 +90,14 @@ def softmax_crossentropy_with_logits(
 
 def grad_softmax_crossentropy_with_logits(
     logits: Array,
-    reference_answers: Array,
+    reference_answers: AnyArray,
     axis: int = -1,
     *,
-    where: Array | None = None,
-    class_weights: Array | None = None,
-    label_smoothing: float | Array = 0.0,
+    where: AnyArray | None = None,
+    class_weights: AnyArray | None = None,
+    label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
-    z_loss: float | Array = 0.0,
+    z_loss: float | AnyArray = 0.0,
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> Array:
@@ -149,14 +148,14 @@ def grad_softmax_crossentropy_with_logits(
 
 def value_and_grad_softmax_crossentropy_with_logits(
     logits: Array,
-    reference_answers: Array,
+    reference_answers: AnyArray,
     axis: int = -1,
     *,
-    where: Array | None = None,
-    class_weights: Array | None = None,
-    label_smoothing: float | Array = 0.0,
+    where: AnyArray | None = None,
+    class_weights: AnyArray | None = None,
+    label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
-    z_loss: float | Array = 0.0,
+    z_loss: float | AnyArray = 0.0,
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> tuple[Array, Array]:
@@ -211,15 +210,15 @@ def value_and_grad_softmax_crossentropy_with_logits(
 
 def hvp_softmax_crossentropy_with_logits(
     logits: Array,
-    reference_answers: Array,
-    vector: Array,
+    reference_answers: AnyArray,
+    vector: AnyArray,
     axis: int = -1,
     *,
-    where: Array | None = None,
-    class_weights: Array | None = None,
-    label_smoothing: float | Array = 0.0,
+    where: AnyArray | None = None,
+    class_weights: AnyArray | None = None,
+    label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
-    z_loss: float | Array = 0.0,
+    z_loss: float | AnyArray = 0.0,
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> Array:

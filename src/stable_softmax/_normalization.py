@@ -1,16 +1,15 @@
 """Softmax and its logarithm."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 from stable_softmax import _execution
-from stable_softmax._arguments._arrays import Axis, layout_of, together, where_of
+from stable_softmax._arguments._arrays import layout_of, together, where_of
+from stable_softmax._arguments._types import AnyArray, Array, Axis
 from stable_softmax._execution._plan import Result
 from stable_softmax._maths import _masks
 
-Array = TypeVar("Array")
 
-
-def softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, dtype: Any = None) -> Array:
+def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
     """Return the probabilities that `logits` stand for.
 
     Parameters
@@ -49,7 +48,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, dtype
     return _run(_masks.softmax, logits, axis, where, dtype, "classes")
 
 
-def log_softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, dtype: Any = None) -> Array:
+def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
     """Return the logarithms of the probabilities that `logits` stand for.
 
     Parameters
@@ -83,7 +82,7 @@ def log_softmax(logits: Array, axis: Axis = -1, *, where: Array | None = None, d
 
 
 def logsumexp(
-    logits: Array, axis: Axis = -1, *, where: Array | None = None, keepdims: bool = False, dtype: Any = None
+    logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, keepdims: bool = False, dtype: Any = None
 ) -> Array:
     """Return the logarithm of the sum of the exponentials of `logits`.
 

@@ -2,16 +2,15 @@
 
 import operator
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from stable_softmax._arguments._types import Axis
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_numpy, namespace, takes_numpy
 from stable_softmax._libraries._operations import computed_dtype, dtype_object
 from stable_softmax._libraries._refusals import refuse, type_name_of
-
-Axis: TypeAlias = int | tuple[int, ...] | None
 
 _NUMPY = (np.ndarray, np.generic)
 _NUMPY_KINDS = {"bool": "b", "integral": "iu", "real floating": "f"}

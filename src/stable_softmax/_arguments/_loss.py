@@ -4,7 +4,7 @@ import math
 from functools import partial
 from numbers import Real
 from types import ModuleType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,13 +20,12 @@ from stable_softmax._arguments._arrays import (
     together,
     where_of,
 )
+from stable_softmax._arguments._types import Reduction
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_numpy
 from stable_softmax._libraries._operations import autocast_dtype
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._targets import Criterion, example_weights, is_off, over_square, scale_root
-
-Reduction: TypeAlias = Literal["none", "mean", "sum"]
 
 _ONE_HOT = "; one-hot rows count as probabilities: convert them to floating"
 _SWAPPED = "; are logits and reference_answers swapped?"

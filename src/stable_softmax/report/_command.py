@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from stable_softmax import __version__
 from stable_softmax.report._measurement import (
     OURS,
     Cell,
@@ -41,6 +42,12 @@ class Dtype(StrEnum):
     float64 = "float64"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"stable-softmax {__version__}")
+        raise typer.Exit
+
+
 @app.command()
 def report(
     backend: Annotated[
@@ -50,6 +57,9 @@ def report(
         list[Dtype] | None, typer.Option(help="Floating-point format; repeatable.", show_default="all")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Compare softmax, its cross-entropy and their gradient with exact arithmetic, on this machine.
 

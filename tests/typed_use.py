@@ -1,0 +1,57 @@
+"""Code as users write it, for type checkers alone: what they have to accept, infer and refuse."""
+
+from typing import assert_type
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+import stable_softmax
+from stable_softmax import (
+    grad_softmax_crossentropy_with_logits,
+    hvp_softmax_crossentropy_with_logits,
+    log_softmax,
+    logsumexp,
+    softmax,
+    softmax_crossentropy_with_logits,
+    textbook,
+    value_and_grad_softmax_crossentropy_with_logits,
+)
+
+Single = NDArray[np.float32]
+
+
+def single_precision_stays(logits: Single, class_ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
+    assert_type(softmax(logits, axis=(0, 1), where=mask), Single)
+    assert_type(log_softmax(logits, None), Single)
+    assert_type(logsumexp(logits, where=mask, keepdims=True), Single)
+    assert_type(softmax_crossentropy_with_logits(logits, class_ids, 1, reduction="mean"), Single)
+    assert_type(grad_softmax_crossentropy_with_logits(logits, class_ids, where=mask, ignore_index=-100), Single)
+    assert_type(hvp_softmax_crossentropy_with_logits(logits, class_ids, np.ones(3), label_smoothing=0.1), Single)
+    loss, gradient = value_and_grad_softmax_crossentropy_with_logits(logits, class_ids, class_weights=np.ones(3))
+    assert_type(loss, Single)
+    assert_type(gradient, Single)
+
+
+def jax_arrays_stay(logits: jax.Array, class_ids: NDArray[np.int32], z_loss: jax.Array) -> None:
+    assert_type(softmax_crossentropy_with_logits(logits, class_ids, z_loss=z_loss), jax.Array)
+    assert_type(softmax(logits, -1), jax.Array)
+
+
+def names_are_there(logits: Single) -> None:
+    assert_type(stable_softmax.__version__, str)
+    textbook.shifted_softmax(logits)
+    stable_softmax.textbook.unstable_softmax(logits)
+    with stable_softmax.set_workers(2):
+        assert_type(stable_softmax.get_workers(), int)
+
+
+# An ignored error that is none is an error, so that each of these is refused.
+def what_is_no_array_is_refused(logits: Single, class_ids: NDArray[np.int64]) -> None:
+    softmax("abc")  # type: ignore[type-var]
+    softmax([1.0, 2.0])  # type: ignore[type-var]
+    logsumexp(1.0)  # type: ignore[type-var]
+    softmax(logits, where=[True])  # type: ignore[arg-type]
+    softmax_crossentropy_with_logits(logits, [0, 1])  # type: ignore[arg-type]
+    softmax_crossentropy_with_logits(logits, class_ids, reduction="average")  # type: ignore[arg-type]
+    softmax_crossentropy_with_logits(logits, class_ids, -1, None)  # type: ignore[call-arg]
