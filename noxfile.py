@@ -1,6 +1,8 @@
 """All checks: `nox --list` explains them, `nox` runs the default ones on this Python."""
 
+import shutil
 import sys
+from pathlib import Path
 
 import nox
 
@@ -19,11 +21,20 @@ BACKENDS = {
     "dask": [".[report,dask]"],
 }
 
+# The coverage is measured on one Python, with these files, which are fast: with all of them it costs half of the time.
+COVERING = (
+    *("arguments", "blocks", "contract", "contract_matrix", "differentiable", "extremes", "fuzz", "import"),
+    *("kinds_of_arrays", "report", "textbook", "threads", "workers", "jax", "jax_pipelines"),
+    *("torch_derivatives", "torch_orders", "torch_pipelines"),
+)
+QUICK = {
+    "numpy": ["contract_matrix", "options_exact", "options_witnesses", "properties", "blocks", "hessian"],
+    "jax": ["jax", "contract", "gradient_witnesses", "hessian", "properties", "recursions"],
+}
+
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = [f"tests-{CURRENT}", "coverage", "doctests", "examples", "lint", "types"]
-if sys.version_info < (3, 13):  # the oldest NumPy has no build for later ones
-    nox.options.sessions.append("lowest")
+nox.options.sessions = [f"tests-{CURRENT}", "coverage", "doctests", "lint", "types"]
 
 
 def group(name):
@@ -36,10 +47,30 @@ def group(name):
 def tests(session, backend):
     """Run the tests with one array library; arguments go to pytest."""
     session.install("-e", *BACKENDS[backend], *group("test"))
-    # The coverage is that on one Python; to measure it takes time.
-    measured = ["--cov", "--cov-report=", "--cov-fail-under=0"] if session.python == CURRENT else []
-    data = {"COVERAGE_FILE": f".coverage.{backend}"}
-    session.run(*PYTEST, *measured, "--backend", backend, *session.posargs, env=data)
+    if session.posargs or session.python != CURRENT:
+        session.run(*PYTEST, "--backend", backend, *session.posargs)
+        return
+    others = {"jax", "torch"} - {backend}
+    covering = [f"tests/test_{name}.py" for name in COVERING if not others & set(name.split("_"))]
+    measured = ["--cov", "--cov-report=", "--cov-fail-under=0"]
+    session.run(*PYTEST, "--backend", backend, *measured, *covering, env={"COVERAGE_FILE": f".coverage.{backend}"})
+    session.run(*PYTEST, "--backend", backend, *(f"--ignore={file}" for file in covering))
+
+
+@nox.session
+@nox.parametrize("backend", ["jax", "torch"])
+def thorough(session, backend):
+    """Run the tests that take long: each dtype and pair of options compiled, exports, meshes, debuggers, real sizes."""
+    session.install("-e", *BACKENDS[backend], *group("test"))
+    session.run(*PYTEST, "-m", "thorough", "--backend", backend, *session.posargs)
+
+
+@nox.session
+def quick(session):
+    """Run the core facts with NumPy and JAX, in a minute."""
+    session.install("-e", *BACKENDS["jax"], *group("test"))
+    for backend, files in QUICK.items():
+        session.run(*PYTEST, "--backend", backend, *(f"tests/test_{name}.py" for name in files), *session.posargs)
 
 
 @nox.session
@@ -50,17 +81,15 @@ def coverage(session):
     session.run("coverage", "report")
 
 
-@nox.session
+@nox.session(python=PYTHONS[:2])  # the oldest NumPy has no build for later ones
 def lowest(session):
     """Run the tests with the oldest supported versions of NumPy, array-api-compat and JAX."""
     declared = [*PROJECT["project"]["dependencies"], *EXTRAS["jax"], *EXTRAS["report"]]
     session.install("-e", ".", *(requirement.replace(">=", "==") for requirement in declared), *group("test"))
-    # Optax and Keras, which are compared with there, need a newer JAX; what debuggers see does not depend on versions.
-    ignored = ["--ignore=tests/test_jax_options.py", "--ignore=tests/test_jax_debuggers.py"]
-    # Calls outside of jit compile the same code as those within: one of the two is enough here.
-    compiled = ["-k", "jax-jit or not [jax"]
+    # Optax and Keras, which are compared with in the first, need a newer JAX; the others do not depend on versions.
+    ignored = [f"--ignore=tests/test_{name}.py" for name in ("jax_options", "fuzz", "arguments", "report")]
     for backend in ("numpy", "jax"):
-        session.run(*PYTEST, "--backend", backend, *ignored, *compiled, *session.posargs)
+        session.run(*PYTEST, "--backend", backend, *ignored, *session.posargs)
 
 
 @nox.session
@@ -118,3 +147,20 @@ def types(session):
     session.install("-e", ".[dask,jax,report]", *group("types"))
     session.run("mypy")
     session.run("pyright")
+
+
+@nox.session
+def build(session):
+    """Build wheel and sdist, check them, and run NumPy's tests on the installed wheel, without the source."""
+    folder = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.install(*group("build"))
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.install(f"{wheel}[report]", *group("test"))
+    shutil.unpack_archive(sdist, folder)
+    source = folder / sdist.name.removesuffix(".tar.gz")
+    shutil.rmtree(source / "src")
+    with session.chdir(source):
+        session.run(*PYTEST, *session.posargs)

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -17,11 +17,20 @@ class Backend:
     #: Whether a bad class id raises; otherwise it gives NaN.
     reads_values = True
 
-    def modes(self):
-        return [self]
+    def keep_compiled(self, folder):
+        """Let later runs use what is compiled."""
 
     def __str__(self):
         return self.name
+
+    def runs(self):
+        """Yield modes of calling, each with the dtypes to test it with: the usual ones, and those of thorough runs."""
+        yield self, self.dtypes, ()
+
+    @property
+    def compiled(self):
+        """The mode that compiles what it calls, if there is one."""
+        return self
 
     @property
     def version(self):
@@ -136,8 +145,23 @@ class Jax(Backend):
         jax.config.update("jax_num_cpu_devices", 4)
         self.jax = self.transformations = jax
 
-    def modes(self):
-        return [self, JaxJit()]
+    @cached_property
+    def compiled(self):
+        return JaxJit()
+
+    def runs(self):
+        # Outside of jit, the same code is compiled in more pieces, and inside anew for each dtype.
+        yield self.compiled, ("bfloat16", "float32"), ("float16", "float64")
+        yield self, (), ("float32",)
+
+    def keep_compiled(self, folder):
+        """Let later runs, and the other processes of this one, use what is compiled."""
+        for name, value in {
+            "compilation_cache_dir": str(folder),
+            "persistent_cache_min_compile_time_secs": 0,
+            "persistent_cache_min_entry_size_bytes": 0,
+        }.items():
+            self.jax.config.update(f"jax_{name}", value)
 
     @contextmanager
     def in_32_bits(self):
@@ -163,7 +187,7 @@ class JaxJit(Jax):
     def __str__(self):
         return "jax-jit"
 
-    @cache  # noqa: B019 - the backends live as long as the run
+    @cache  # noqa: B019 - there is one
     def bound(self, function, **options):
         return self.jax.jit(partial(function, **options))
 

@@ -9,7 +9,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.stash[BACKEND] = BACKENDS[config.getoption("--backend")]()
+    backend = config.stash[BACKEND] = BACKENDS[config.getoption("--backend")]()
+    if hasattr(config, "cache"):  # which `-p no:cacheprovider` turns off
+        backend.keep_compiled(config.cache.mkdir(f"compiled-{backend.name}"))
 
 
 BACKEND = pytest.StashKey[Backend]()
@@ -22,10 +24,23 @@ def pytest_report_header(config):
 def pytest_generate_tests(metafunc):
     """Run each test that asks for a `backend` in every mode of it, and each that asks for a `dtype` in every dtype."""
     backend = metafunc.config.stash[BACKEND]
-    if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", backend.modes(), ids=str)
-    if "dtype" in metafunc.fixturenames:
+    asked = {"backend", "dtype"} & set(metafunc.fixturenames)
+    if asked == {"dtype"}:
         metafunc.parametrize("dtype", backend.dtypes)
+    elif asked == {"backend"}:
+        modes = [run(mode, thorough=not dtypes) for mode, dtypes, _ in backend.runs()]
+        metafunc.parametrize("backend", modes, ids=str)
+    elif asked:
+        pairs = [
+            run(mode, dtype, thorough=dtype not in dtypes)
+            for mode, dtypes, thorough_dtypes in backend.runs()
+            for dtype in (*dtypes, *thorough_dtypes)
+        ]
+        metafunc.parametrize(("backend", "dtype"), pairs, ids=str)
+
+
+def run(*values, thorough):
+    return pytest.param(*values, marks=[pytest.mark.thorough] if thorough else [])
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -35,11 +50,17 @@ def pytest_ignore_collect(collection_path, config):
     return True if others & set(words) else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before markers select
 def pytest_collection_modifyitems(config, items):
     """Leave out, rather than skip, the tests that are about other backends."""
     name = config.getoption("--backend")
     chosen, others = [], []
     for item in items:
+        for marker in item.iter_markers("thorough_on"):
+            if name in marker.args:
+                item.add_marker("thorough")
+        if name == "jax" and hasattr(item, "callspec") and len(item.callspec.params.get("names", ())) == 2:
+            item.add_marker("thorough")  # JAX compiles each pair of options
         marker = item.get_closest_marker("only_backends")
         (chosen if marker is None or name in marker.args else others).append(item)
     config.hook.pytest_deselected(items=others)

@@ -65,7 +65,8 @@ def random_rows(rng, count, classes, dtype):
 
 
 def test_random_rows_keep_the_contract(backend, dtype):
-    total = {"numpy": 100_000}.get(str(backend), 6_000)
+    """`nox -s soak` does it with ten million."""
+    total = {"numpy": 30_000}.get(str(backend), 6_000)
     rng = np.random.default_rng(20)
     for classes, share in ((2, 0.3), (3, 0.3), (5, 0.2), (8, 0.15), (20, 0.04), (300, 0.01)):
         logits, class_ids = random_rows(rng, round(total * share), classes, dtype)
@@ -91,12 +92,12 @@ def test_common_offset_costs_nothing_but_the_rounding_of_the_logits(backend, dty
 
 
 @pytest.mark.parametrize("tail", ["normal", "equal"])
-@pytest.mark.parametrize("layout", ["last", "first", "middle"])
-def test_many_classes_keep_the_contract_along_every_axis(backend, dtype, layout, tail):
+def test_many_classes_keep_the_contract_along_every_axis(backend, dtype, tail):
     classes = 1_000_000 if str(backend) == "numpy" else 60_001
     rng = np.random.default_rng(5)
-    # Equal terms round the same way each time they are added: nothing averages out.
-    row = rng.normal(size=classes) * 3 if tail == "normal" else np.full(classes, -0.3)
+    # Equal terms round the same way each time they are added: nothing averages out. The others are some thousand
+    # different ones, which exact arithmetic takes a moment for.
+    row = np.round(rng.normal(size=classes) * 3, 2) if tail == "normal" else np.full(classes, -0.3)
     row[classes // 3] = 4.0 if tail == "normal" else 0.0
     row = representable(row, dtype)
     class_id = np.asarray(7)
@@ -104,12 +105,10 @@ def test_many_classes_keep_the_contract_along_every_axis(backend, dtype, layout,
     logits = np.stack([row, row])
     class_ids = np.stack([class_id, class_id])
     twice = type(exact)(*(Exact(*(np.concatenate([part, part]) for part in quantity)) for quantity in exact))
-    if layout == "middle":
-        for name, values in results_in_the_middle(backend, logits, class_ids, dtype).items():
-            shares = error_shares(values, getattr(twice, name), logits, dtype)
-            assert shares.max() <= 1, name
-    else:
-        assert_contract(backend, logits, class_ids, dtype, axis={"last": -1, "first": 0}[layout], exact=twice)
+    for axis in (-1, 0):
+        assert_contract(backend, logits, class_ids, dtype, axis, twice)
+    for name, values in results_in_the_middle(backend, logits, class_ids, dtype).items():
+        assert error_shares(values, getattr(twice, name), logits, dtype).max() <= 1, name
 
 
 def results_in_the_middle(backend, logits, class_ids, dtype):
@@ -146,10 +145,9 @@ def test_several_class_axes_keep_the_contract_as_one_does(backend):
 
 
 @pytest.mark.only_backends("numpy")
-@pytest.mark.parametrize("view", ["fortran", "every second class", "reversed", "read-only", "transposed"])
-def test_memory_layout_changes_nothing(dtype, view):
+def test_memory_layout_changes_nothing(dtype):
     rng = np.random.default_rng(6)
-    logits, class_ids = random_rows(rng, 200, 700, dtype)
+    logits, class_ids = random_rows(rng, 60, 700, dtype)
     logits = logits.astype(dtype)
     expected = exact_rows(logits, class_ids)
     views = {
@@ -159,16 +157,16 @@ def test_memory_layout_changes_nothing(dtype, view):
         "read-only": logits.copy(),
         "transposed": logits.T.copy().T,
     }
-    z = views[view]
-    z.flags.writeable = view != "read-only"
-    loss, gradient = stable_softmax.value_and_grad_softmax_crossentropy_with_logits(z, class_ids, reduction="none")
-    for values, exact in (
-        (loss, expected.crossentropy),
-        (gradient, expected.gradient),
-        (stable_softmax.softmax(z), expected.softmax),
-        (stable_softmax.log_softmax(z), expected.log_softmax),
-    ):
-        assert error_shares(values, exact, logits, dtype).max() <= 1
+    views["read-only"].flags.writeable = False
+    for view, z in views.items():
+        loss, gradient = stable_softmax.value_and_grad_softmax_crossentropy_with_logits(z, class_ids, reduction="none")
+        for values, exact in (
+            (loss, expected.crossentropy),
+            (gradient, expected.gradient),
+            (stable_softmax.softmax(z), expected.softmax),
+            (stable_softmax.log_softmax(z), expected.log_softmax),
+        ):
+            assert error_shares(values, exact, logits, dtype).max() <= 1, view
 
 
 def test_more_equal_float16_logits_than_float16_can_count(backend):
@@ -179,15 +177,24 @@ def test_more_equal_float16_logits_than_float16_can_count(backend):
 
 
 def test_every_two_class_float16_row(backend):
-    """Value and gradient of [x, 0] for each of the 63,488 finite x, with the label at either class."""
+    """Value and gradient of [x, 0] for each of the 63,488 finite x, with the label at either class.
+
+    What is not NumPy converts and computes in float32, and gets every eighth.
+    """
     if "float16" not in backend.dtypes:
         return
     x = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     x = x[np.isfinite(x)].astype(np.float64)
     assert x.size == 63_488
+    x = x if backend.name == "numpy" else x[::8]
     logits = np.stack([x, np.zeros_like(x)], axis=1)
-    for label in (0, 1):
-        assert_contract(backend, logits, np.full(x.size, label), "float16")
+    exact = exact_rows(logits, np.zeros(x.size, int))
+    assert_contract(backend, logits, np.zeros(x.size, int), "float16", exact=exact)
+    # With x and 0 swapped, the other class is the label.
+    swapped = type(exact)(
+        *(Exact(*(part[..., ::-1] if part.ndim == 2 else part for part in quantity)) for quantity in exact)
+    )
+    assert_contract(backend, logits[:, ::-1], np.ones(x.size, int), "float16", exact=swapped)
 
 
 def test_logsumexp_is_as_accurate_as_its_two_terms_allow(backend, dtype):

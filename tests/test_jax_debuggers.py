@@ -1,6 +1,9 @@
 """JAX's searches for NaN find none on the way to results without any, in values and in derivatives."""
 
 import contextlib
+from collections import defaultdict
+from functools import partial
+from itertools import cycle, groupby, islice
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +16,48 @@ from test_contract_matrix import BATCHES, EXAMPLES, NORMALIZATIONS
 import stable_softmax
 from stable_softmax import softmax_crossentropy_with_logits
 
+pytestmark = pytest.mark.thorough
+
 
 def is_sound(values):
     return not np.any(np.isnan(np.asarray(values, float)))
 
 
-#: Rows of the contract whose loss and gradient hold no NaN.
-SOUND = [row for row in [*EXAMPLES, *BATCHES] if is_sound(row.loss) and is_sound(row.gradient) and not row.error]
-NORMALIZED = {
-    (function, name): (logits, where)
-    for name, (logits, where, *results) in NORMALIZATIONS.items()
-    for function, result in zip(("softmax", "log_softmax", "logsumexp"), results, strict=True)
-    if is_sound(result)
-}
+def batch_of(rows):
+    """Return one row of which each given one is an example; they have the same options, but for `where`.
+
+    All have the same shape, so that each operation is compiled once.
+    """
+    name, rows = str(list(map(str, rows))), list(islice(cycle(rows), max(8, len(rows))))
+    where = {"where": [row.options["where"] for row in rows]} if "where" in rows[0].options else {}
+    logits, answers = [row.logits for row in rows], np.stack([row.answers for row in rows])
+    return rows[0]._replace(name=name, logits=logits, answers=answers, options=rows[0].options | where)
+
+
+def options_of(row):
+    answers = np.asarray(row.answers)
+    return repr(row.options | {"where": "where" in row.options}), str(answers.dtype), answers.ndim
+
+
+def sound(rows):
+    """Return the rows of the contract whose loss and gradient hold no NaN."""
+    return [row for row in rows if is_sound(row.loss) and is_sound(row.gradient) and not row.error]
+
+
+ROWS = sorted(sound(EXAMPLES), key=options_of)
+TOGETHER = [batch_of(list(rows)) for _, rows in groupby(ROWS, options_of)]
+
+
+def normalized(position):
+    """Return logits and masks of the sound rows of a normalization: of ordinary ones, of masked ones, and of +inf."""
+    kinds = defaultdict(list)
+    for logits, where, *results in NORMALIZATIONS.values():
+        if is_sound(results[position]):
+            kinds[all(where), np.inf in np.asarray(logits)[where]].append((logits, where))
+    return [tuple(map(np.asarray, zip(*rows, strict=True))) for rows in kinds.values()]
+
+
+NORMALIZED = {name: normalized(i) for i, name in enumerate(("softmax", "log_softmax", "logsumexp"))}
 
 
 def autodiff(logits, reference_answers, **options):
@@ -75,7 +107,7 @@ def arguments(row):
     return (without_nan(np.asarray(row.logits, float)), without_nan(row.answers)), row.options | arrays
 
 
-@pytest.mark.parametrize("row", SOUND, ids=str)
+@pytest.mark.parametrize("row", [*TOGETHER, *sound(BATCHES)], ids=str)
 def test_no_operation_of_a_loss_makes_a_nan(row):
     given, options = arguments(row)
     with op_by_op():
@@ -83,30 +115,43 @@ def test_no_operation_of_a_loss_makes_a_nan(row):
             jax.block_until_ready(call(*given, **options))
 
 
-@pytest.mark.parametrize("row", SOUND, ids=str)
+@pytest.mark.parametrize("row", [*TOGETHER, *(row for row in sound(BATCHES) if "mean" in row.name)], ids=str)
 def test_checks_of_floats_find_nothing_in_a_loss(row):
     given, options = arguments(row)
-    for call in (CALLS["both"], curvature):
-        checked = checkify.checkify(lambda z, y, call=call: call(z, y, **options), errors=checkify.float_checks)
-        error, _ = jax.jit(checked)(*given)
-        error.throw()
+
+    def both(z, y):
+        return CALLS["both"](z, y, **options), curvature(z, y, **options)
+
+    error, _ = jax.jit(checkify.checkify(both, errors=checkify.float_checks))(*given)
+    error.throw()
+
+
+def orders(logits, where):
+    """Return how many derivatives to look at, the 0th included: none of a result that is +inf, as is what changes."""
+    return 1 if np.any(np.isposinf(logits[where])) else 3
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("case", NORMALIZED, ids=" of ".join)
-def test_no_operation_of_a_normalization_makes_a_nan(case, way):
-    function = getattr(stable_softmax, case[0])
-    logits, where = NORMALIZED[case]
-    z, left = without_nan(np.asarray(logits, float)), jnp.asarray(where)
-    infinite = np.any(np.isposinf(np.asarray(logits)[np.asarray(where)]))  # and so is what changes
-    for order in range(1 if infinite else 3):
-        with way():
-            jax.block_until_ready(derivative(lambda z: function(z, where=left), order)(z))
-            if all(where):
-                jax.block_until_ready(derivative(function, order)(z))
-        checked = checkify.checkify(derivative(lambda z: function(z, where=left), order), errors=checkify.float_checks)
-        error, _ = jax.jit(checked)(z)
-        error.throw()
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_no_operation_of_a_normalization_makes_a_nan(name, way):
+    function = getattr(stable_softmax, name)
+    for logits, where in NORMALIZED[name]:
+        z, masked = without_nan(logits), partial(function, where=jnp.asarray(where))
+        for order in range(orders(logits, where)):
+            with way():
+                jax.block_until_ready(derivative(masked, order)(z))
+                if np.all(where):
+                    jax.block_until_ready(derivative(function, order)(z))
+
+
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_checks_of_floats_find_nothing_in_a_normalization(name):
+    for logits, where in NORMALIZED[name]:
+        masked = partial(getattr(stable_softmax, name), where=jnp.asarray(where))
+        for order in range(orders(logits, where)):
+            checked = checkify.checkify(derivative(masked, order), errors=checkify.float_checks)
+            error, _ = jax.jit(checked)(without_nan(logits))
+            error.throw()
 
 
 def test_the_searches_find_what_is_wrong():

@@ -1,6 +1,7 @@
 """What JAX programs do around the functions: exports for all sizes, meshes, strict promotion, 64 bits on and off."""
 
-from functools import partial
+import contextlib
+from functools import cache, partial
 from itertools import product
 
 import jax
@@ -59,10 +60,15 @@ def losses(reduction="mean"):
         vectors = lambda z, y, **rest: hvp_softmax_crossentropy_with_logits(z, y, jnp.cos(z), **rest)  # noqa: E731
         return called(vectors, options, arrays)
 
+    def curvature(options, arrays):
+        gradient = lambda z: autodiff(softmax_crossentropy_with_logits, options, arrays | {"logits": z})  # noqa: E731
+        return jax.jvp(gradient, (arrays["logits"],), (jnp.cos(arrays["logits"]),))[1]
+
     for name, (needed, options) in calls.items():
         yield f"both, {name}", ("logits", *needed), partial(called, BOTH, options)
         yield f"grad, {name}", ("logits", *needed), partial(autodiff, softmax_crossentropy_with_logits, options)
         yield f"product, {name}", ("logits", *needed), partial(product_, options)
+    yield "curvature", ("logits", "class_ids"), partial(curvature, {})
 
 
 def normalizations():
@@ -78,87 +84,110 @@ def normalizations():
 FUNCTIONS = {name: (needed, function) for name, needed, function in [*normalizations(), *losses()]}
 
 
+def all_of(functions):
+    """Return a function of arrays by name with the results of all functions, by theirs: one program for a compiler."""
+    return lambda arrays: {
+        name: function({key: arrays[key] for key in needed}) for name, (needed, function) in functions.items()
+    }
+
+
+EVERYTHING = all_of(FUNCTIONS)
+#: What is called outside of jit, where each operation is compiled alone.
+SOME = all_of(
+    {name: FUNCTIONS[name] for name in FUNCTIONS if "all, ids" in name or name in ("curvature", *NORMALIZATIONS)}
+)
+
+
+@cache
+def results(*size):
+    """Return what everything drawn gives under jit, on one device."""
+    return jax.device_get(jax.jit(EVERYTHING)(drawn(*size)))
+
+
 def assert_same(given, expected, units=64):
-    for result, same in zip(jax.tree.leaves(given), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(result, same, rtol=units * EPS, atol=units * EPS)
+    for (path, result), same in zip(jax.tree.leaves_with_path(given), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(result, same, rtol=units * EPS, atol=units * EPS, err_msg=str(path))
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_one_exported_program_serves_all_sizes(name):
-    needed, function = FUNCTIONS[name]
+def test_one_exported_program_serves_all_sizes():
     examples, classes = export.symbolic_shape("examples, classes")
     shapes = {"class_ids": (examples,), "class_weights": (classes,)}
-    arrays = {key: array for key, array in drawn().items() if key in needed}
     symbolic = {
-        key: jax.ShapeDtypeStruct(shapes.get(key, (examples, classes)), array.dtype) for key, array in arrays.items()
+        key: jax.ShapeDtypeStruct(shapes.get(key, (examples, classes)), array.dtype) for key, array in drawn().items()
     }
-    exported = export.export(jax.jit(function))(symbolic)
-    for size in ((8, 12), (1, 4), (5, 5)):
-        arrays = {key: jnp.asarray(array) for key, array in drawn(*size).items() if key in needed}
-        assert_same(exported.call(arrays), function(arrays))
+    exported = export.export(jax.jit(EVERYTHING))(symbolic)
+    for size in ((8, 12), (1, 4)):
+        assert_same(exported.call(drawn(*size)), results(*size))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("reduction", ["none", "sum"])
 def test_exported_losses_of_other_reductions(reduction):
     (examples,) = export.symbolic_shape("examples")
-    for _, needed, function in losses(reduction):
-        arrays = {key: array for key, array in drawn(6, 5).items() if key in needed}
-        symbolic = {
-            key: jax.ShapeDtypeStruct(
-                array.shape if key == "class_weights" else (examples, *array.shape[1:]), array.dtype
-            )
-            for key, array in arrays.items()
-        }
-        exported = export.export(jax.jit(function))(symbolic)
-        assert_same(exported.call(arrays), function({key: jnp.asarray(array) for key, array in arrays.items()}))
+    function, arrays = all_of({name: rest for name, *rest in losses(reduction)}), drawn(6, 5)
+    symbolic = {
+        key: jax.ShapeDtypeStruct(array.shape if key == "class_weights" else (examples, *array.shape[1:]), array.dtype)
+        for key, array in arrays.items()
+    }
+    exported = export.export(jax.jit(function))(symbolic)
+    assert_same(exported.call(arrays), jax.jit(function)(arrays))
+
+
+def test_classes_on_several_devices():
+    """JAX's default meshes have explicit axes, where to gather classes is an error."""
+    z, y = (jnp.asarray(drawn()[name]) for name in ("logits", "class_ids"))
+    expected = BOTH(z, y)
+    with jax.set_mesh(jax.make_mesh((2, 2), ("rows", "columns"), axis_types=(AxisType.Explicit,) * 2)):
+        specs = PartitionSpec("rows", "columns"), PartitionSpec("rows")
+        assert_same(jax.jit(BOTH)(*map(jax.device_put, (z, y), specs)), expected)
 
 
 SPLITS = {"examples": ("rows", None), "classes": (None, "columns"), "both": ("rows", "columns")}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_sharded_arrays_outside_and_inside_of_jit(kind, split):
-    """With two axes of devices; JAX's default meshes have explicit axes, where to gather classes is an error."""
+    """With two axes of devices."""
     rows, columns = SPLITS[split]
     mesh = jax.make_mesh((2, 2), ("rows", "columns"), axis_types=(AxisType[kind],) * 2)
     specs = {"class_ids": PartitionSpec(rows), "class_weights": PartitionSpec(columns)}
-    arrays = {key: jnp.asarray(array) for key, array in drawn().items()}
     sharded = {
         key: jax.device_put(array, NamedSharding(mesh, specs.get(key, PartitionSpec(rows, columns))))
-        for key, array in arrays.items()
+        for key, array in drawn().items()
     }
-    for needed, function in FUNCTIONS.values():
-        expected = function({key: arrays[key] for key in needed})
-        given = {key: sharded[key] for key in needed}
-        if kind == "Auto":  # where nothing but the arrays tells of the mesh
-            assert_same(function(given), expected)
-        with jax.set_mesh(mesh):
-            assert_same((jax.jit(function) if kind == "Auto" else function)(given), expected)
+    if split == "both":
+        with contextlib.nullcontext() if kind == "Auto" else jax.set_mesh(mesh):  # the arrays alone tell of the mesh
+            some = SOME(sharded)
+        assert_same(some, {name: results()[name] for name in some})
+    with jax.set_mesh(mesh):
+        assert_same(jax.jit(EVERYTHING)(sharded), results())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("narrow", ["bfloat16", "float32"])
 def test_strict_promotion(narrow):
     arrays = {
         key: jnp.asarray(array, narrow if array.dtype.kind == "f" else None) for key, array in drawn(3, 4).items()
     }
-    expected = [function({key: arrays[key] for key in needed}) for needed, function in FUNCTIONS.values()]
+    expected = jax.jit(EVERYTHING)(arrays)
     with jax.numpy_dtype_promotion("strict"):
-        given = [function({key: arrays[key] for key in needed}) for needed, function in FUNCTIONS.values()]
+        given = jax.jit(lambda arrays: EVERYTHING(arrays))(arrays)
+        SOME(arrays)
     for results, same in zip(jax.tree.leaves(given), jax.tree.leaves(expected), strict=True):
         assert results.dtype == narrow
         np.testing.assert_array_equal(results, same)
 
 
+@pytest.mark.thorough
 def test_numpy_arrays_beside_those_of_jax():
     """Outside and inside of `grad` and `jit`, where the logits alone are JAX's."""
     arrays = drawn()
-    for needed, function in FUNCTIONS.values():
-        given = {key: arrays[key] for key in needed}
-        expected = function({key: jnp.asarray(array) for key, array in given.items()})
-        z = jnp.asarray(given.pop("logits"))
-        assert_same(function({"logits": z, **given}), expected)
-        assert_same(jax.jit(lambda z, f=function, given=given: f({"logits": z, **given}))(z), expected)
+    z = jnp.asarray(arrays["logits"])
+    some = SOME(arrays | {"logits": z})
+    assert_same(some, {name: results()[name] for name in some})
+    assert_same(jax.jit(lambda z: EVERYTHING(arrays | {"logits": z}))(z), results())
     loss = partial(softmax_crossentropy_with_logits, reference_answers=arrays["class_ids"], reduction="mean")
     assert_same(jax.grad(loss)(z), grad_softmax_crossentropy_with_logits(z, jnp.asarray(arrays["class_ids"])))
 
@@ -190,7 +219,7 @@ def test_no_call_remembers_the_mode_of_another(library, first):
     np.testing.assert_allclose(stable_softmax.log_softmax(z)[0], [-np.log1p(np.exp(-1)), -np.log1p(np.exp(1))])
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_smoothing_and_penalty_may_be_traced(compiled):
     """As schedules have them; out of range they make everything NaN, since nothing can be read."""
     arrays = drawn()

@@ -18,6 +18,8 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
 )
 
+pytestmark = pytest.mark.thorough
+
 #: Vectors, examples, classes: below and above what XLA leaves alone.
 SIZES = [(5, 3, 7), (320, 64, 5), (40, 500, 12), (12, 9000, 3), (3, 4000, 100)]
 OPTIONS = {"label_smoothing": 0.1, "z_loss": 0.01}

@@ -20,6 +20,8 @@ STEP = 1e-5
 # Rounding costs a unit of the largest loss, which is below 100, over STEP.
 SLOPE = {"rtol": 0, "atol": 8 * STEP**2 / 6 + 100 * EPS / STEP}
 
+pytestmark = pytest.mark.thorough_on("jax")
+
 
 @pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
 def test_gradient_is_the_slope_of_the_loss(library, names):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from loss_options import COMBINATIONS, moderate_case
 from torch.autograd import gradcheck, gradgradcheck
@@ -59,18 +59,20 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_twenty_thousand_combinations_agree_with_pytorch():
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.thorough) for part in range(1, 8))])
+def test_thousands_of_combinations_agree_with_pytorch(part):
     """PyTorch subtracts numbers of up to the largest logit, and 1 from probabilities: its errors are absolute."""
     seen = SimpleNamespace(count=0)
 
-    @settings(max_examples=250, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @seed(part)
+    @settings(max_examples=32, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(
         st.integers(0, 2**32 - 1),
         st.integers(2, 7),
         st.one_of(st.just(()), st.lists(st.integers(1, 3), min_size=1, max_size=3).map(tuple)),
     )
-    def check(seed, classes, batch):
-        rng = np.random.default_rng(seed)
+    def check(state, classes, batch):
+        rng = np.random.default_rng(state)
         axis = min(1, len(batch))
         logits = np.moveaxis(rng.normal(size=(*batch, classes)) * 3, -1, axis)
         for answers, weights, options in combinations(batch, classes, rng):
@@ -90,7 +92,7 @@ def test_twenty_thousand_combinations_agree_with_pytorch():
 
     check()
     print("combinations:", seen.count)
-    assert seen.count >= 20_000
+    assert seen.count >= 2_500
 
 
 @pytest.mark.parametrize(

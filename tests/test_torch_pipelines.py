@@ -66,6 +66,7 @@ def assert_same(results, expected, dtype=torch.float64):
     torch.testing.assert_close(results, expected, rtol=64 * eps, atol=64 * eps)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_compiler_makes_no_more_graphs_than_for_its_own_loss(function):
     """One static graph, one for all sizes, and one for 1, which is what `cross_entropy` gets; and no warning."""
@@ -82,6 +83,7 @@ def test_compiler_makes_no_more_graphs_than_for_its_own_loss(function):
     assert counter.frame_count <= 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["softmax", "both", "all options"])
 def test_narrow_dtypes_compile(name, narrow):
@@ -92,6 +94,7 @@ def test_narrow_dtypes_compile(name, narrow):
         assert_same(results_of(compiled, *given), results_of(FUNCTIONS[name], *given), narrow)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "both", "all options"])
 def test_compiled_code_at_the_sizes_of_real_work(name):
     """Against the same in float64, without a compiler; one of the sizes is below all thresholds."""
