@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
+from rows import LEADS
 
 from stable_softmax.report._contract import representable
 
@@ -16,12 +17,6 @@ COMBINATIONS = [
     if not {"ignore_index", "probabilities"} <= set(names)
 ]
 IGNORED = -100
-LEADS = {
-    "float16": (5, 8, 11),
-    "bfloat16": (20, 40, 80),
-    "float32": (20, 40, 80),
-    "float64": (20, 40, 80, 300, 700),
-}
 
 
 class Case(NamedTuple):

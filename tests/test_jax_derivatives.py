@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import PartitionSpec
+from rows import LEADS, leading_rows
 
 import stable_softmax
 from stable_softmax import (
@@ -23,7 +24,6 @@ from stable_softmax.report._exact import exact_rows
 EPS = np.finfo(np.float64).eps
 # The undecorated definitions lose some units to the maximum's derivative and to `p - 1`, twice in a Hessian.
 TOLERANCE = {"rtol": 0, "atol": 64 * EPS}
-LEADS = {"float32": (20, 40, 80), "float64": (40, 300, 700)}
 
 
 def definition(name, axis):
@@ -124,10 +124,10 @@ def test_our_gradient_and_product_have_derivatives_too():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("precision", LEADS)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_grad_keeps_the_contract_where_plain_autodiff_collapses(library, precision, compiled):
     for lead in LEADS[precision]:
-        logits = representable(np.stack([np.roll([lead, 0.0, -1.5, 0.25], i) for i in range(4)]), precision)
+        logits = leading_rows(lead, precision)
         class_ids = np.arange(4)
         z, y = library.logits(logits, precision), jnp.asarray(class_ids)
         exact = exact_rows(logits, class_ids, divisor=4)
@@ -142,7 +142,7 @@ def test_grad_keeps_the_contract_where_plain_autodiff_collapses(library, precisi
         assert np.all(np.asarray(plain)[np.arange(4), class_ids] == 0)
 
 
-@pytest.mark.parametrize("precision", LEADS)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_derivatives_of_the_normalizations_keep_their_digits_too(library, precision):
     """With one class ahead, 1 - p is what the others have: dp_0/dz_0 = p_0 (1 - p_0), d(log p_0)/dz_0 = 1 - p_0."""
     for lead in LEADS[precision]:

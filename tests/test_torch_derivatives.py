@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from rows import LEADS, leading_rows
 
 import stable_softmax
 from stable_softmax import (
@@ -14,7 +15,7 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
-from stable_softmax.report._contract import error_shares, representable
+from stable_softmax.report._contract import error_shares
 from stable_softmax.report._exact import exact_rows
 
 LABELS = torch.tensor([0, 3, 2])
@@ -45,13 +46,13 @@ def test_first_and_second_derivatives_in_every_mode(function):
     assert torch.autograd.gradgradcheck(function, logits(), check_batched_grad=True)
 
 
-@pytest.mark.parametrize(("precision", "leads"), [("float32", (20, 40, 80)), ("float64", (40, 300, 700))])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_backward_keeps_the_contract_where_cross_entropy_collapses(library, precision, leads, compiled):
+def test_backward_keeps_the_contract_where_cross_entropy_collapses(library, precision, compiled):
     torch.compiler.reset()
     class_ids = np.arange(4)
-    for lead in leads:
-        rows = representable(np.stack([np.roll([lead, 0.0, -1.5, 0.25], i) for i in range(4)]), precision)
+    for lead in LEADS[precision]:
+        rows = leading_rows(lead, precision)
         exact = exact_rows(rows, class_ids, divisor=4)
         z = library.logits(rows, precision).requires_grad_()
         loss = partial(softmax_crossentropy_with_logits, reduction="mean")
