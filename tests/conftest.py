@@ -28,18 +28,18 @@ def pytest_generate_tests(metafunc):
     if asked == {"dtype"}:
         metafunc.parametrize("dtype", backend.dtypes)
     elif asked == {"backend"}:
-        modes = [run(mode, thorough=not dtypes) for mode, dtypes, _ in backend.runs()]
+        modes = [parameters(mode, thorough=not dtypes) for mode, dtypes, _ in backend.runs()]
         metafunc.parametrize("backend", modes, ids=str)
     elif asked:
         pairs = [
-            run(mode, dtype, thorough=dtype not in dtypes)
+            parameters(mode, dtype, thorough=dtype not in dtypes)
             for mode, dtypes, thorough_dtypes in backend.runs()
             for dtype in (*dtypes, *thorough_dtypes)
         ]
         metafunc.parametrize(("backend", "dtype"), pairs, ids=str)
 
 
-def run(*values, thorough):
+def parameters(*values, thorough):
     return pytest.param(*values, marks=[pytest.mark.thorough] if thorough else [])
 
 
@@ -59,8 +59,6 @@ def pytest_collection_modifyitems(config, items):
         for marker in item.iter_markers("thorough_on"):
             if name in marker.args:
                 item.add_marker("thorough")
-        if name == "jax" and hasattr(item, "callspec") and len(item.callspec.params.get("names", ())) == 2:
-            item.add_marker("thorough")  # JAX compiles each pair of options
         marker = item.get_closest_marker("only_backends")
         (chosen if marker is None or name in marker.args else others).append(item)
     config.hook.pytest_deselected(items=others)

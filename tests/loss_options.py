@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from rows import LEADS
 
 from stable_softmax.report._contract import representable
@@ -15,6 +16,11 @@ COMBINATIONS = [
     names
     for names in [*combinations(NAMES, 1), *combinations(NAMES, 2), NAMES[:5], (*NAMES[:3], *NAMES[4:])]
     if not {"ignore_index", "probabilities"} <= set(names)
+]
+#: The same for tests to run with. JAX compiles each pair.
+EACH_COMBINATION = [
+    pytest.param(names, id="+".join(names), marks=[pytest.mark.thorough_on("jax")] if len(names) == 2 else [])
+    for names in COMBINATIONS
 ]
 IGNORED = -100
 

@@ -9,8 +9,10 @@ LEADS = {
     "float16": (5, 8, 11),
     "bfloat16": (20, 40, 80),
     "float32": (20, 40, 80),
-    "float64": (40, 300, 700),
+    "float64": (20, 40, 300, 700),
 }
+#: Where the usual loss is 0.
+COLLAPSED = {"float32": (20, 40, 80), "float64": (40, 300, 700)}
 
 
 def leading_rows(lead, dtype):

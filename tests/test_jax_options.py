@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from loss_options import COMBINATIONS, IGNORED, moderate_case
+from loss_options import EACH_COMBINATION, IGNORED, moderate_case
 
 from stable_softmax import (
     grad_softmax_crossentropy_with_logits,
@@ -57,7 +57,7 @@ def definition(
     return {"none": losses, "sum": jnp.sum(losses), "mean": jnp.sum(losses) / divisor}[reduction]
 
 
-@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+@pytest.mark.parametrize("names", EACH_COMBINATION)
 def test_derivatives_are_those_of_the_definition(names):
     """To logits, probabilities and weights; and the second ones to logits."""
     smooth, rest = moderate_case(names, count=5, classes=3).arguments(jnp.asarray)
@@ -92,7 +92,7 @@ def test_derivatives_are_those_of_the_definition(names):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+@pytest.mark.parametrize("names", EACH_COMBINATION)
 def test_transformations_change_nothing(names):
     """Neither does the compiler, nor a loop over the examples, nor vmap over them."""
     case = moderate_case(names, count=5, classes=3)

@@ -157,12 +157,13 @@ def test_sharded_arrays_outside_and_inside_of_jit(kind, split):
         key: jax.device_put(array, NamedSharding(mesh, specs.get(key, PartitionSpec(rows, columns))))
         for key, array in drawn().items()
     }
+    expected = results()
     if split == "both":
         with contextlib.nullcontext() if kind == "Auto" else jax.set_mesh(mesh):  # the arrays alone tell of the mesh
             some = SOME(sharded)
-        assert_same(some, {name: results()[name] for name in some})
+        assert_same(some, {name: expected[name] for name in some})
     with jax.set_mesh(mesh):
-        assert_same(jax.jit(EVERYTHING)(sharded), results())
+        assert_same(jax.jit(EVERYTHING)(sharded), expected)
 
 
 @pytest.mark.thorough
@@ -171,13 +172,12 @@ def test_strict_promotion(narrow):
     arrays = {
         key: jnp.asarray(array, narrow if array.dtype.kind == "f" else None) for key, array in drawn(3, 4).items()
     }
-    expected = jax.jit(EVERYTHING)(arrays)
+    expected = [*jax.tree.leaves(jax.jit(EVERYTHING)(arrays)), *jax.tree.leaves(SOME(arrays))]
     with jax.numpy_dtype_promotion("strict"):
-        given = jax.jit(lambda arrays: EVERYTHING(arrays))(arrays)
-        SOME(arrays)
-    for results, same in zip(jax.tree.leaves(given), jax.tree.leaves(expected), strict=True):
-        assert results.dtype == narrow
-        np.testing.assert_array_equal(results, same)
+        given = [*jax.tree.leaves(jax.jit(lambda arrays: EVERYTHING(arrays))(arrays)), *jax.tree.leaves(SOME(arrays))]
+    for values, same in zip(given, expected, strict=True):
+        assert values.dtype == narrow
+        np.testing.assert_array_equal(values, same)
 
 
 @pytest.mark.thorough

@@ -20,8 +20,8 @@ from stable_softmax import (
 
 pytestmark = pytest.mark.thorough
 
-#: Vectors, examples, classes: below and above what XLA leaves alone.
-SIZES = [(5, 3, 7), (320, 64, 5), (40, 500, 12), (12, 9000, 3), (3, 4000, 100)]
+#: Vectors, examples, classes: above what XLA leaves alone.
+SIZES = [(320, 64, 5), (12, 9000, 3), (3, 4000, 100)]
 OPTIONS = {"label_smoothing": 0.1, "z_loss": 0.01}
 # Some rounding errors of sums of up to 9000 terms; what is looked for is wrong by 1e-1 and more.
 TOLERANCE = 128 * np.finfo(np.float32).eps

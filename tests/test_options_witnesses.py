@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from loss_options import COMBINATIONS, IGNORED, Case, call, demanding_case, divisor, moderate_case
+from loss_options import EACH_COMBINATION, IGNORED, Case, call, demanding_case, divisor, moderate_case
 
 import stable_softmax
 from stable_softmax import (
@@ -23,7 +23,7 @@ SLOPE = {"rtol": 0, "atol": 8 * STEP**2 / 6 + 100 * EPS / STEP}
 pytestmark = pytest.mark.thorough_on("jax")
 
 
-@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+@pytest.mark.parametrize("names", EACH_COMBINATION)
 def test_gradient_is_the_slope_of_the_loss(library, names):
     case = moderate_case(names)
     gradient = call(library, grad_softmax_crossentropy_with_logits, case, "float64", reduction="none")
@@ -36,7 +36,7 @@ def test_gradient_is_the_slope_of_the_loss(library, names):
         np.testing.assert_allclose(gradient[:, j], (up - down) / (2 * STEP), **SLOPE)
 
 
-@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+@pytest.mark.parametrize("names", EACH_COMBINATION)
 def test_hessian_product_is_the_slope_of_the_gradient(library, names):
     case = moderate_case(names)
     vector = np.sin(np.arange(case.logits.size)).reshape(case.logits.shape)
@@ -48,7 +48,7 @@ def test_hessian_product_is_the_slope_of_the_gradient(library, names):
     np.testing.assert_allclose(product, (up - down) / (2 * STEP), **SLOPE)
 
 
-@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+@pytest.mark.parametrize("names", EACH_COMBINATION)
 def test_reductions_are_sums_of_the_rows_over_their_divisor(library, names):
     case = moderate_case(names)
     vector = np.sin(np.arange(case.logits.size)).reshape(case.logits.shape)
@@ -116,7 +116,7 @@ def test_neutral_options_change_nothing(library, dtype, option):
                 np.testing.assert_allclose(result, same, rtol=rtol, atol=0)
 
 
-@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+@pytest.mark.parametrize("names", EACH_COMBINATION)
 def test_class_axis_may_be_anywhere_with_options(library, names):
     case = demanding_case(names, 60, 5, "float64")
     losses, rows = results_of(library, case, "float64", reduction="none")

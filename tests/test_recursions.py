@@ -102,7 +102,7 @@ def test_nothing_but_impossible_ways_has_no_slope(library, axis):
     assert np.all(library.numpy(total(rows)) == -np.inf)
     assert np.all(library.numpy(func.grad(damped)(rows)) == 0)
     forward, reverse = func.jacfwd, func.jacrev
-    derivatives = forward(total), reverse(total), forward(reverse(total)), reverse(forward(total))
-    for values in library.compiled.call(lambda z: tuple(derivative(z) for derivative in derivatives), rows):
+    orders = forward(total), reverse(total), forward(reverse(total)), reverse(forward(total))
+    for values in library.compiled.call(lambda z: tuple(derivative(z) for derivative in orders), rows):
         assert np.all(values == 0)
     assert np.all(np.isnan(library.numpy(softmax(rows, axis=axis))))

@@ -13,7 +13,6 @@ from stable_softmax._normalization import log_softmax, logsumexp, softmax
 __version__ = "0.1.0"
 
 __all__ = [
-    "__version__",
     "get_workers",
     "grad_softmax_crossentropy_with_logits",
     "hvp_softmax_crossentropy_with_logits",
@@ -28,4 +27,4 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]

@@ -10,7 +10,7 @@ from stable_softmax._arguments._types import Axis
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_numpy, namespace, takes_numpy
 from stable_softmax._libraries._operations import computed_dtype, dtype_object
-from stable_softmax._libraries._refusals import refuse, type_name_of
+from stable_softmax._libraries._refusals import check_is_array, type_name_of
 
 _NUMPY = (np.ndarray, np.generic)
 _NUMPY_KINDS = {"bool": "b", "integral": "iu", "real floating": "f"}
@@ -21,7 +21,7 @@ def together(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
     given = required | {name: array for name, array in optional.items() if array is not None}
     for name, array in given.items():
         if type(array) is not np.ndarray:
-            refuse(name, array)
+            check_is_array(name, array)
     xp = _namespace(given)
     for name, array in given.items():
         _check_known_shape(name, array)

@@ -11,7 +11,7 @@ _CONVERTIBLE = (list, tuple, float, int, np.matrix)
 _CONVERTIBLE_LIBRARIES = ("tensorflow", "pandas", "polars", "xarray")
 
 
-def refuse(name: str, value: Any) -> None:
+def check_is_array(name: str, value: Any) -> None:
     """Raise a TypeError for what is not an array of numbers, and say what to pass instead."""
     type_name = type_name_of(value)
     if type_name == "torch.fx.proxy.Proxy":
