@@ -12,7 +12,7 @@ from stable_softmax.report._exact import Exact, exact_rows
 
 def results(backend, logits, class_ids, dtype, axis=-1):
     """Call every function; logits are (examples, classes) here, and have their classes along `axis` in the call."""
-    z = backend.logits(np.moveaxis(logits, -1, axis), dtype)
+    z = backend.logits(np.moveaxis(logits, -1, axis).copy(), dtype)  # along it in memory, too
     y = backend.array(class_ids)
     options = {"axis": axis}
     loss, gradient = backend.call(
