@@ -59,7 +59,7 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.thorough) for part in range(1, 8))])
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.thorough) for part in (1, 2, 3))])
 def test_thousands_of_combinations_agree_with_pytorch(part):
     """PyTorch subtracts numbers of up to the largest logit, and 1 from probabilities: its errors are absolute."""
     seen = SimpleNamespace(count=0)
