@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 import stable_softmax
 
-FUNCTIONS = [f for name in stable_softmax.__all__ if callable(f := getattr(stable_softmax, name))]
+FUNCTIONS = [f for name in stable_softmax.__all__ if inspect.isfunction(f := getattr(stable_softmax, name))]
 FUNCTIONS = [function for function in FUNCTIONS if "logits" in inspect.signature(function).parameters]
-FUNCTIONS = [function for function in FUNCTIONS if inspect.isfunction(function)]
 ARGUMENTS = [(function, name) for function in FUNCTIONS for name in inspect.signature(function).parameters]
 # JAX compiles every operation anew for every shape, and Dask builds a graph for every call.
 EXAMPLES = {"numpy": 150, "array-api-strict": 60, "torch": 100}
