@@ -4,9 +4,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._execution import _dask, _numpy
+from stable_softmax._execution import _blocks, _dask
 from stable_softmax._execution._plan import Layout, Result, is_large
-from stable_softmax._libraries import is_dask, is_numpy
+from stable_softmax._libraries import is_dask, runs_in_parts
 from stable_softmax._libraries._operations import native, underflow_ignored
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum
@@ -19,24 +19,24 @@ def run(
     logits: Any,
     *others: Any,
     results: tuple[Result, ...],
-    **options: Any,
 ) -> Any:
-    """Return `kernel(xp, logits, *others, axes=axes, **options)`, with the logits in the dtype to work in.
+    """Return `kernel(xp, logits, *others, axes=axes)`, with the logits in the dtype to work in.
 
     The others are arrays with as many dimensions as the logits, of their length along each or of length 1, or what
     every part gets as it is. The results have the dtype of the result; the kernel returns a tuple if there are several.
+    It may get memory for the one that has an entry for each class, as `into`.
     """
 
-    def on_part(xp: ModuleType, logits: Any, *others: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
+    def on_part(xp: ModuleType, logits: Any, *others: Any, **options: Any) -> tuple[Any, ...]:
         with underflow_ignored(xp):
-            values = kernel(xp, converted(xp, logits, layout.working), *others, axes=axes, **options)
+            values = kernel(xp, converted(xp, logits, layout.working), *others, **options)
             values = values if isinstance(values, tuple) else (values,)
             return tuple(_partial(xp, value, result, layout) for value, result in zip(values, results, strict=True))
 
     if is_dask(xp):
         values = _dask.run_on_chunks(on_part, layout, logits, others, results)
-    elif is_numpy(xp) and is_large(layout):
-        values = _numpy.run_on_blocks(on_part, xp, layout, logits, others, results)
+    elif runs_in_parts(xp, logits, *others) and is_large(layout):
+        values = _blocks.run_on_blocks(on_part, xp, layout, logits, others, results)
     else:
         values = on_part(xp, logits, *others, axes=layout.axes)
     values = tuple(_whole(xp, value, result, layout) for value, result in zip(values, results, strict=True))

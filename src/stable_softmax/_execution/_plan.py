@@ -13,7 +13,7 @@ Part: TypeAlias = tuple[slice, ...]
 # Below, dividing the work would cost more than it saves.
 _SMALL = 4096
 # Of the dtype that the work is done in.
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 3 << 19
 # Up to so many classes, contiguous rows are short enough to be worth copying.
 _SHORT = 48
 
@@ -40,10 +40,10 @@ def is_large(layout: Layout) -> bool:
     return math.prod(layout.shape) > _SMALL
 
 
-def blocks_of(layout: Layout, strides: tuple[int, ...]) -> Iterator[Part]:
-    """Yield the indices of blocks of whole rows, near each other in memory."""
+def blocks_of(layout: Layout, strides: tuple[int, ...], factor: int = 1) -> Iterator[Part]:
+    """Yield the indices of blocks of whole rows, near each other in memory, and so many times the usual size."""
     shape, steps = layout.shape, list(layout.shape)
-    elements = BLOCK_BYTES // layout.working.itemsize
+    elements = factor * BLOCK_BYTES // layout.working.itemsize
     size = math.prod(shape)
     for axis in sorted(set(range(len(shape))) - set(layout.axes), key=lambda i: -abs(strides[i])):
         size //= shape[axis]

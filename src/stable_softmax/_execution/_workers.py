@@ -63,9 +63,9 @@ def get_workers() -> int:
     return _WORKERS.get()
 
 
-def for_each(function: Callable[[Any], None], items: Sequence[Any]) -> None:
-    """Call the function with each item, on all workers."""
-    workers = min(_WORKERS.get(), len(items))
+def for_each(function: Callable[[Any], None], items: Sequence[Any], workers: int) -> None:
+    """Call the function with each item, on so many threads."""
+    workers = min(workers, len(items))
     if workers <= 1:
         for item in items:
             function(item)

@@ -1,6 +1,5 @@
 """Which library an array is of, and what that library lets the code do."""
 
-import math
 import sys
 from types import ModuleType
 from typing import Any
@@ -77,6 +76,17 @@ def is_writable(xp: ModuleType, array: Any) -> bool:
     return is_plain(array)
 
 
+def runs_in_parts(xp: ModuleType, *arrays: Any) -> bool:
+    """Whether parts of arrays may be worked on one after another, with nothing between that records the work."""
+    if is_numpy(xp):
+        return True
+    if not is_torch(xp):
+        return False
+    from stable_softmax._libraries import _torch
+
+    return _torch.is_unrecorded(*arrays)
+
+
 def warns(xp: ModuleType) -> bool:
     """Whether NumPy does the work, which warns of overflow and of invalid values."""
     return is_numpy(xp) or is_strict(xp)
@@ -98,14 +108,3 @@ def is_split(xp: ModuleType, array: Any, axis: int) -> bool:
 
         return _torch.is_sharded(array, axis)
     return False
-
-
-def pairwise_length(xp: ModuleType, array: Any, axis: int) -> int:
-    """Return how many neighbours along an axis the library adds nearly as a tree: 1 if it adds one after another."""
-    if is_numpy(xp):
-        # As much as its buffers hold, which older versions add up one after another.
-        return 8192 if array.flags.c_contiguous and math.prod(array.shape[axis + 1 :]) == 1 else 1
-    if is_torch(xp):
-        # Its registers are added up one after another, and are filled in rounds of 16.
-        return 128 if array.stride(axis) == 1 else 1
-    return 1

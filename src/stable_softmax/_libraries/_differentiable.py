@@ -28,8 +28,13 @@ class Differentiable:
     #: How many arrays it has derivatives with respect to.
     variables: int = 1
 
-    def __call__(self, xp: ModuleType, *arrays: Any, **options: Any) -> Any:
-        """Return the function's value, in the form that the array library knows how to differentiate."""
+    def __call__(self, xp: ModuleType, *arrays: Any, into: Any = None, **options: Any) -> Any:
+        """Return the function's value, in the form that the array library knows how to differentiate.
+
+        It may be in given memory where no derivative is asked for.
+        """
+        if into is not None:
+            return self.value(xp, *arrays, into=into, **options)
         if is_jax(xp):
             from stable_softmax._libraries import _jax
 

@@ -1,5 +1,6 @@
 """Operations that have no one form for all libraries."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
@@ -28,9 +29,74 @@ def autocast_dtype(xp: ModuleType, logits: Any) -> Any:
     return _torch.autocast_dtype(logits)
 
 
+def computed(function: Callable[..., Any], *arrays: Any, into: Any = None) -> Any:
+    """Return the function of the arrays, in given memory if there is any."""
+    return function(*arrays) if into is None else function(*arrays, out=into)
+
+
+def clipped(xp: ModuleType, values: Any, smallest: float, largest: float) -> Any:
+    """Return the values, at least and at most so much."""
+    if is_numpy(xp):  # whose own function takes several microseconds
+        return np.minimum(np.maximum(values, smallest), largest)
+    return xp.clip(values, min=smallest, max=largest)
+
+
+def maximum_along(xp: ModuleType, rows: Any, axes: tuple[int, ...]) -> Any:
+    """Return the maximum over axes, each of which is kept with length 1."""
+    if not is_numpy(xp):
+        return xp.max(rows, axis=axes, keepdims=True)
+    if axes != (rows.ndim - 1,) or rows.size == 0 or not rows.flags.c_contiguous:
+        return np.maximum.reduce(rows, axis=axes, keepdims=True)
+    # A reduction along the last axis takes 40 ns more for each row.
+    maxima = np.maximum.reduceat(rows.reshape(-1), np.arange(0, rows.size, rows.shape[-1]))
+    return maxima.reshape(*rows.shape[:-1], 1)
+
+
+def sum_along(xp: ModuleType, terms: Any, axis: int) -> Any:
+    """Return the sum over an axis, which is kept with length 1."""
+    if is_numpy(xp) and _has_neighbours(terms, axis):
+        # 30 ns less for each row than the sum, and a third of the time for each term.
+        return np.einsum("...i->...", terms)[..., None]
+    return xp.sum(terms, axis=axis, keepdims=True)
+
+
+def pairwise_length(xp: ModuleType, terms: Any, axis: int) -> int:
+    """Return how many terms `sum_along` adds nearly as a tree: 1 if it adds one after another."""
+    if is_numpy(xp) and _has_neighbours(terms, axis):
+        # Four of the shortest vector registers are added up one after another.
+        return 1024 // int(terms.itemsize)
+    if is_torch(xp):
+        # Its registers are added up one after another, and are filled in rounds of 16.
+        return 128 if terms.stride(axis) == 1 else 1
+    return 1
+
+
+def _has_neighbours(terms: Any, axis: int) -> bool:
+    """Whether NumPy adds along an axis by several numbers at a time."""
+    return axis == terms.ndim - 1 and terms.strides[axis] == terms.itemsize and terms.dtype.char in "fd"
+
+
 def strides_of(array: Any) -> tuple[int, ...]:
-    """Return how far apart in memory neighbours along each axis are."""
-    return tuple(array.strides)
+    """Return how far apart in memory neighbours along each axis are, in any unit."""
+    return tuple(array.strides if isinstance(array, np.ndarray) else array.stride())
+
+
+def block_factor(xp: ModuleType) -> int:
+    """Return how many times the memory of one block the library's operations need to be worth their start."""
+    if not is_torch(xp):
+        return 1
+    from stable_softmax._libraries import _torch
+
+    return _torch.block_factor()
+
+
+def softmax_of(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return the probabilities in one pass of the library's own, where that is faster than several; otherwise None."""
+    if not is_torch(xp):
+        return None
+    from stable_softmax._libraries import _torch
+
+    return _torch.softmax(logits, axes, into)
 
 
 def indices_along(xp: ModuleType, length: int, like: Any, dtype: Any) -> Any:

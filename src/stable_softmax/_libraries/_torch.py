@@ -14,18 +14,44 @@ from torch.autograd import forward_ad
 from stable_softmax._libraries._differentiable import Differentiable
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
+# Up to so many classes, what a row leaves of its last vector takes longer than separate passes.
+_SHORT = 48
 
 
 def is_plain(tensor: Any) -> bool:
     """Whether a tensor has values that can be read and written at once: nothing traces, transforms or wraps it."""
+    return _runs_at_once(tensor) and bool(tensor.is_cpu)
+
+
+def _runs_at_once(tensor: Any) -> bool:
     return (
         not torch.compiler.is_compiling()
         and type(tensor) in _PLAIN
-        and tensor.device.type == "cpu"
         and not functorch.is_functorch_wrapped_tensor(tensor)
         and not torch._C._len_torch_dispatch_stack()
-        and not torch.jit.is_tracing()
+        and torch._C._get_tracing_state() is None
     )
+
+
+def is_unrecorded(*arrays: Any) -> bool:
+    """Whether all tensors are plain, and no derivative of any of them is asked for."""
+    if torch.compiler.is_compiling() or forward_ad._current_level >= 0:
+        return False
+    tensors = [array for array in arrays if isinstance(array, torch.Tensor)]
+    return all(map(is_plain, tensors)) and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+
+
+def block_factor() -> int:
+    """Return how many times the memory that NumPy needs an operation needs to be worth its start on all threads."""
+    return 4 * torch.get_num_threads()
+
+
+def softmax(logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return the probabilities in one pass, but for rows that are too short for its vectors: None for these."""
+    if len(axes) > 1 or not _runs_at_once(logits) or not logits.is_contiguous():
+        return None
+    is_short = logits.stride(axes[0]) == 1 and logits.shape[axes[0]] < _SHORT
+    return None if is_short else torch.softmax(logits, axes[0], out=into)
 
 
 def autocast_dtype(logits: Any) -> Any:
@@ -57,7 +83,8 @@ def evaluate(function: Differentiable, *arrays: Any) -> Any:
     if torch.compiler.is_compiling():  # pragma: no cover - traced by the compiler, never run
         # It refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
         return _ReverseMode.apply(function, *arrays) if _is_recorded(function, arrays) else function.value(xp, *arrays)
-    if torch.jit.is_tracing():  # which cannot hold a function with several results
+    # A trace cannot hold a function with several results.
+    if torch.jit.is_tracing() or is_unrecorded(*arrays):
         return function.value(xp, *arrays)
     if _maps_nothing(*arrays):
         with retrieve_current_functorch_interpreter().lower():

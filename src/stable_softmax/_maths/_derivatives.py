@@ -7,16 +7,18 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries._differentiable import Differentiable
-from stable_softmax._libraries._operations import nan_where
+from stable_softmax._libraries._operations import computed, nan_where
 from stable_softmax._maths import _labels, _rows
 from stable_softmax._maths._sums import accurate_sum, sum_of_products
 
 
-def hessian_product(xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int, divisor: int = 1) -> Any:
+def hessian_product(
+    xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int, divisor: int = 1, into: Any = None
+) -> Any:
     """Return the Hessian of each example's loss times its vector, over `divisor`."""
     share = xp.ones_like(class_ids, dtype=logits.dtype) / divisor
     share = nan_where(xp, ~_labels.in_range(class_ids, logits.shape[axis]), share)
-    return _covariance_product(xp, vector, logits, (axis,)) * share
+    return computed(xp.multiply, _covariance_product(xp, vector, logits, (axis,)), share, into=into)
 
 
 def _covariance_product(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> Any:

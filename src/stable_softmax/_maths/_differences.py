@@ -1,25 +1,37 @@
-"""The difference between logits and the maximum of their row, safe in every floating-point environment."""
+"""The difference between logits and what their row is shifted by, safe in every floating-point environment."""
 
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries import is_eager
+from stable_softmax._libraries._operations import clipped, computed
 
 
-def difference(xp: ModuleType, logits: Any, maximum: Any) -> Any:
-    """Return `logits - maximum`: exactly 0 at the maximum, and NaN in a row without a finite one."""
+def least_shift(xp: ModuleType, maximum: Any) -> Any:
+    """Return by how much a row exceeds the range in which exponentials need no shift: 0 for most rows.
+
+    What is not shifted is not rounded either. The maximum is at least 0 after the shift, so that what underflows is
+    negligible; and at most so much, even where it is rounded, that its exponential times any number of elements fits.
+    """
+    largest = 31 if maximum.dtype == xp.float32 else 511
+    return maximum - clipped(xp, maximum, 0, largest)
+
+
+def difference(xp: ModuleType, logits: Any, shift: Any, into: Any = None) -> Any:
+    """Return `logits - shift`: exactly 0 where they are equal, and NaN in a row that is shifted by no finite number."""
     if not is_eager(xp, logits):
         # Where `logits` is a product, a compiler contracts product and difference into one operation with one
         # rounding, and the maximum's own entry is then not 0 but the rounding error of the product. With a 0 to add
         # first, the contracted operation is the product itself.
-        return (logits + (maximum - maximum)) - maximum
+        return (logits + (shift - shift)) - shift
     largest, moderate = _limits(xp, logits.dtype)
-    if not xp.count_nonzero(xp.abs(maximum) > moderate):
-        return logits - maximum
+    if not xp.count_nonzero(xp.abs(shift) > moderate):
+        return computed(xp.subtract, logits, shift, into=into)
     # inf - inf and an overflow both make NumPy warn. Neither happens below: NaN and infinity subtract in silence.
-    smallest = xp.where(maximum > 0, maximum, 0) - largest
-    return xp.where(logits < smallest, -xp.inf, logits) - xp.where(xp.isfinite(maximum), maximum, xp.nan)
+    smallest = xp.where(shift > 0, shift, 0) - largest
+    finite = xp.where(logits < smallest, -xp.inf, logits)
+    return computed(xp.subtract, finite, xp.where(xp.isfinite(shift), shift, xp.nan), into=into)
 
 
 @cache

@@ -9,14 +9,14 @@ from stable_softmax._maths import _derivatives
 from stable_softmax._maths._axes import along_one_axis, can_merge
 
 
-def softmax(xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...]) -> Any:
+def softmax(xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the softmax of the classes that are left, and 0 for the others."""
-    return _normalized(_derivatives.softmax, xp, logits, where, axes, excluded=0.0)
+    return _normalized(_derivatives.softmax, xp, logits, where, axes, into, excluded=0.0)
 
 
-def log_softmax(xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...]) -> Any:
+def log_softmax(xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return its logarithm."""
-    return _normalized(_derivatives.log_softmax, xp, logits, where, axes, excluded=-math.inf)
+    return _normalized(_derivatives.log_softmax, xp, logits, where, axes, into, excluded=-math.inf)
 
 
 def logsumexp(xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...]) -> Any:
@@ -31,12 +31,18 @@ def logsumexp(xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...]) ->
 
 
 def _normalized(
-    function: Callable[..., Any], xp: ModuleType, logits: Any, where: Any, axes: tuple[int, ...], excluded: float
+    function: Callable[..., Any],
+    xp: ModuleType,
+    logits: Any,
+    where: Any,
+    axes: tuple[int, ...],
+    into: Any,
+    excluded: float,
 ) -> Any:
     if _is_empty(logits, axes):
         return logits * 1
     if where is None:
-        return _along(xp, function, logits, axes)
+        return _along(xp, function, logits, axes, into)
     any_left = xp.any(where, axis=axes, keepdims=True)
     return xp.where(where, _along(xp, function, _left(xp, logits, where, any_left), axes), excluded)
 
@@ -47,12 +53,14 @@ def _left(xp: ModuleType, logits: Any, where: Any, any_left: Any) -> Any:
     return xp.where(where, logits, otherwise)
 
 
-def _along(xp: ModuleType, function: Callable[..., Any], logits: Any, axes: tuple[int, ...]) -> Any:
+def _along(
+    xp: ModuleType, function: Callable[..., Any], logits: Any, axes: tuple[int, ...], into: Any = None
+) -> Any:
     if not axes:  # a single number, which is its own row
         return xp.reshape(function(xp, xp.reshape(logits, (1,)), axes=(0,)), ())
     if can_merge(xp, logits, axes):
         return along_one_axis(xp, function, logits, axes)
-    return function(xp, logits, axes=axes)
+    return function(xp, logits, axes=axes, into=into)
 
 
 def _is_empty(logits: Any, axes: tuple[int, ...]) -> bool:

@@ -3,7 +3,8 @@
 With the label's target `s`, the others' `q`, `L = logsumexp` and `z_loss = k`, the loss is
 `s * (loss of the label) + sum of q_c * -log_softmax_c + k L**2`, and each term is accurate.
 
-The fields of the criterion come by position, since its arrays come in parts.
+The fields of the criterion come by position, since its arrays come in parts. What has one entry for each class may be
+returned in given memory, where that saves a copy.
 """
 
 from types import ModuleType
@@ -24,35 +25,41 @@ def losses(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...]) 
     return _over_divisor(plain, targets) if targets.is_plain else _loss(xp, plain, logits, targets, axes)
 
 
-def gradient(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...]) -> Any:
+def gradient(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the gradient of the losses over the divisor."""
     logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
     if targets.is_plain:
-        rows = _derivatives.crossentropy_gradient(xp, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor)
+        rows = _derivatives.crossentropy_gradient(
+            xp, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor, into=into
+        )
         return _of_left(xp, rows, targets)
     plain = _derivatives.crossentropy_gradient(xp, logits, targets.class_ids, axis=axes[0])
     return _gradient(xp, plain, logits, targets, axes)
 
 
-def losses_and_gradient(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+def losses_and_gradient(
+    xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...], into: Any = None
+) -> tuple[Any, Any]:
     """Return both."""
     logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
     if targets.is_plain:
         plain, rows = _derivatives.crossentropy_and_gradient(
-            xp, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor
+            xp, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor, into=into
         )
         return _over_divisor(plain, targets), _of_left(xp, rows, targets)
     plain, rows = _derivatives.crossentropy_and_gradient(xp, logits, targets.class_ids, axis=axes[0])
     return _loss(xp, plain, logits, targets, axes), _gradient(xp, rows, logits, targets, axes)
 
 
-def hessian_product(xp: ModuleType, logits: Any, vector: Any, *criterion: Any, axes: tuple[int, ...]) -> Any:
+def hessian_product(
+    xp: ModuleType, logits: Any, vector: Any, *criterion: Any, axes: tuple[int, ...], into: Any = None
+) -> Any:
     """Return the Hessian of each loss, over the divisor, times its vector. It is linear in the vector."""
     logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
     vector = _of_left(xp, converted(xp, vector, logits.dtype), targets)
     if targets.is_plain:
         product = _derivatives.hessian_product(
-            xp, vector, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor
+            xp, vector, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor, into=into
         )
         return _of_left(xp, product, targets)
     product = _derivatives.hessian_product(xp, vector, logits, targets.class_ids, axis=axes[0])

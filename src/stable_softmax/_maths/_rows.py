@@ -1,8 +1,10 @@
 """The mathematics: one row of logits `z` at a time, for all rows at once.
 
 With `m = max z`, `d = z - m` and `e = exp(d)`, every formula below is built from sums of non-negative terms, so
-nothing cancels. The trick throughout is to leave an entry that is exactly 1 out of a sum, because adding 1 to a
-tiny sum rounds the sum away: the maximum's entry for the logarithm of the sum, the label's entry for the loss.
+nothing cancels. The trick throughout is to leave one entry out of a sum, because adding it to a tiny rest rounds the
+rest away: the maximum's entry for the logarithm of the sum, the label's entry for the loss.
+
+Softmax, loss and gradient need no more than numbers `w` in proportion to the probabilities.
 
 The functions take logits of a real floating dtype, of at least single precision, and keep each reduced axis with
 length 1. A row with a NaN or without a finite maximum gives NaN throughout, except from `logsumexp`.
@@ -10,24 +12,26 @@ length 1. A row with a NaN or without a finite maximum gives NaN throughout, exc
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-from stable_softmax._libraries import is_eager
+from stable_softmax._libraries import is_eager, is_writable
+from stable_softmax._libraries._operations import computed, maximum_along, softmax_of
 from stable_softmax._maths import _labels
-from stable_softmax._maths._differences import difference
+from stable_softmax._maths._differences import difference, least_shift
 from stable_softmax._maths._sums import accurate_sum, sum_without_maximum
 
 
-def softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
-    """Return `e / sum(e)`."""
-    exponentials = xp.exp(_shifted(xp, logits, axes))
-    return _quotient(xp, exponentials, accurate_sum(xp, exponentials, axes))
+def softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return `w / sum(w)`."""
+    weights = _weights(xp, logits, axes, into)
+    return _quotient(xp, weights, weights.values, accurate_sum(xp, weights.values, axes))
 
 
-def log_softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
+def log_softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return `d - log(sum(e))`."""
-    shifted = _shifted(xp, logits, axes)
-    log_total = _log_total(xp, shifted, axes)
+    shifted = difference(xp, logits, maximum_along(xp, logits, axes), into)
+    exponentials = _fused_exponentials(xp, logits, axes)
+    log_total = _log_total(xp, xp.exp(shifted) if exponentials is None else exponentials, axes)
     if not is_eager(xp, shifted):
         return shifted - log_total
     shifted -= log_total
@@ -36,53 +40,121 @@ def log_softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
 
 def logsumexp(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `m + log(sum(e))`, and `m` itself where that is infinite."""
-    maximum = xp.max(logits, axis=axes, keepdims=True)
+    maximum = maximum_along(xp, logits, axes)
     infinite = xp.isinf(maximum)
-    if is_eager(xp, logits):
-        shifted = difference(xp, logits, maximum)
-    else:  # where debuggers report a NaN that is left out in the end
-        shifted = xp.clip(difference(xp, logits, xp.where(infinite, 0, maximum)), max=0)
-    return xp.where(infinite, maximum, maximum + _log_total(xp, shifted, axes))
+    exponentials = _fused_exponentials(xp, logits, axes)
+    if exponentials is None and is_eager(xp, logits):
+        exponentials = _exponentials(xp, difference(xp, logits, maximum))
+    elif exponentials is None:  # where debuggers report a NaN that is left out in the end
+        exponentials = xp.exp(xp.clip(difference(xp, logits, xp.where(infinite, 0, maximum)), max=0))
+    # The logarithm is added to the maximum: only beside a small one do all its digits count.
+    log_total = _log_total(xp, exponentials, axes, xp.abs(maximum) < 1)
+    return xp.where(infinite, maximum, maximum + log_total)
 
 
 def crossentropy(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> Any:
-    """Return `log(sum(e)) - d_y` as `log1p(rest + (e_y - 1)) - d_y`, of which no term is negative."""
-    _, rest, label_shifted, _ = _split_at_label(xp, logits, class_ids, axis)
-    return _loss(xp, rest, label_shifted, axis)
+    """Return `log(sum(w) / w_y)` as `log1p(rest / w_y)`, where `rest` is the sum without the label."""
+    return _loss(xp, _split_at_label(xp, logits, class_ids, axis), axis)
 
 
-def crossentropy_gradient(xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1) -> Any:
-    """Return the gradient of the loss, divided by `divisor`: `e_j / sum(e)`, and at the label `-rest / sum(e)`."""
-    others, rest, label_shifted, place = _split_at_label(xp, logits, class_ids, axis)
-    return _gradient(xp, others, rest, label_shifted, place, axis, divisor)
+def crossentropy_gradient(
+    xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1, into: Any = None
+) -> Any:
+    """Return the gradient of the loss, divided by `divisor`: `w_j / sum(w)`, and at the label `-rest / sum(w)`."""
+    return _gradient(xp, _split_at_label(xp, logits, class_ids, axis, into), axis, divisor)
 
 
 def crossentropy_and_gradient(
-    xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1
+    xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1, into: Any = None
 ) -> tuple[Any, Any]:
     """Return both from one evaluation of the exponentials."""
-    others, rest, label_shifted, place = _split_at_label(xp, logits, class_ids, axis)
-    return _loss(xp, rest, label_shifted, axis), _gradient(xp, others, rest, label_shifted, place, axis, divisor)
+    split = _split_at_label(xp, logits, class_ids, axis, into)
+    return _loss(xp, split, axis), _gradient(xp, split, axis, divisor)
 
 
-def _loss(xp: ModuleType, rest: Any, label_shifted: Any, axis: int) -> Any:
-    def loss(rest: Any, label_shifted: Any) -> Any:
-        return xp.log1p(rest + xp.expm1(label_shifted)) - label_shifted
+class _Weights(NamedTuple):
+    """Numbers in proportion to the probabilities of each row."""
 
-    return _for_each_row(xp, loss, rest, label_shifted, axes=(axis,))
-
-
-def _gradient(
-    xp: ModuleType, others: Any, rest: Any, label_shifted: Any, place: _labels.Place, axis: int, divisor: int
-) -> Any:
-    def denominator(rest: Any, label_shifted: Any) -> Any:
-        return (rest + xp.exp(label_shifted)) * divisor
-
-    numerators = _labels.with_entry(xp, others, place, axis, -rest)
-    return _quotient(xp, numerators, _for_each_row(xp, denominator, rest, label_shifted, axes=(axis,)))
+    values: Any
+    #: `z - log(w)`; None where the library itself gives the probabilities, whose sum is 1 but for rounding.
+    shift: Any
 
 
-def _quotient(xp: ModuleType, numerators: Any, denominators: Any) -> Any:
+class _Split(NamedTuple):
+    """The weights of rows, with the label's apart."""
+
+    weights: _Weights
+    #: With 0 at the label.
+    others: Any
+    #: Their sum.
+    rest: Any
+    #: The label's.
+    weight: Any
+    #: Of which it is the exponential.
+    log_weight: Callable[[], Any]
+    place: _labels.Place
+
+
+def _weights(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = None) -> _Weights:
+    probabilities = softmax_of(xp, logits, axes, into)
+    if probabilities is not None:
+        return _Weights(probabilities, None)
+    shift = maximum_along(xp, logits, axes)
+    if not is_eager(xp, logits):
+        return _Weights(xp.exp(difference(xp, logits, shift)), shift)
+    shift = least_shift(xp, shift)
+    if xp.count_nonzero(shift):
+        return _Weights(_exponentials(xp, difference(xp, logits, shift, into)), shift)
+    return _Weights(computed(xp.exp, logits, into=into), shift)
+
+
+def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int, into: Any = None) -> _Split:
+    place = _labels.place_of(xp, logits, class_ids, axis)
+    weights = _weights(xp, logits, (axis,), into)
+
+    def log_weight() -> Any:
+        shift = weights.shift
+        if shift is None:
+            shift = maximum_along(xp, logits, (axis,)) - xp.log(maximum_along(xp, weights.values, (axis,)))
+        return difference(xp, _labels.entry(xp, logits, place, axis), shift)
+
+    # Compilers pick an entry of the logits, which are there, more easily than of their exponentials.
+    is_there = is_eager(xp, logits) or weights.shift is None
+    weight = _labels.entry(xp, weights.values, place, axis) if is_there else xp.exp(log_weight())
+    others = _labels.with_entry(xp, weights.values, place, axis, 0)
+    return _Split(weights, others, accurate_sum(xp, others, (axis,)), weight, log_weight, place)
+
+
+def _loss(xp: ModuleType, split: _Split, axis: int) -> Any:
+    tiny = 4 * xp.finfo(split.weight.dtype).smallest_normal
+    if is_eager(xp, split.weight) and not xp.count_nonzero(split.weight < tiny * (split.rest + split.weight)):
+        return xp.log1p(split.rest / split.weight)
+
+    def loss(rest: Any, weight: Any, log_weight: Any) -> Any:
+        total = rest + weight
+        is_tiny = weight < tiny * total
+        ratio = xp.where(is_tiny, total - 1, rest / xp.where(is_tiny, 1, weight))
+        return xp.log1p(ratio) - xp.where(is_tiny, log_weight, 0)
+
+    return _for_each_row(xp, loss, split.rest, split.weight, split.log_weight(), axes=(axis,))
+
+
+def _gradient(xp: ModuleType, split: _Split, axis: int, divisor: int) -> Any:
+    numerators = _labels.with_entry(xp, split.others, split.place, axis, -split.rest)
+    return _quotient(xp, split.weights, numerators, split.rest + split.weight, divisor)
+
+
+def _quotient(xp: ModuleType, weights: _Weights, numerators: Any, total: Any, divisor: int = 1) -> Any:
+    """Return what the numerators are of `total * divisor`."""
+    if weights.shift is None:
+        # The library's own sum may add one term after another, and is then off by much for all terms of a row.
+        total = xp.where(xp.abs(total - 1) <= 8 * xp.finfo(total.dtype).eps, 1, total)
+        if divisor == 1 and is_eager(xp, total) and not xp.count_nonzero(total != 1):
+            return numerators
+    return _over(xp, numerators, total if divisor == 1 else total * divisor)
+
+
+def _over(xp: ModuleType, numerators: Any, denominators: Any) -> Any:
     """Return the quotient, in the place of the numerators where nothing but this code has them."""
     if not is_eager(xp, numerators):
         return numerators / denominators
@@ -90,14 +162,20 @@ def _quotient(xp: ModuleType, numerators: Any, denominators: Any) -> Any:
     return numerators
 
 
-def _shifted(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
-    """Return `d`: at most 0, and exactly 0 at the maximum."""
-    return difference(xp, logits, xp.max(logits, axis=axes, keepdims=True))
+def _fused_exponentials(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return `e` from the library's own probabilities, if it has them in one pass."""
+    probabilities = softmax_of(xp, logits, axes)
+    return None if probabilities is None else _over(xp, probabilities, maximum_along(xp, probabilities, axes))
 
 
-def _log_total(xp: ModuleType, shifted: Any, axes: tuple[int, ...]) -> Any:
-    """Return `log(sum(e))`, accurate also where all but one entry are tiny."""
-    return _for_each_row(xp, xp.log1p, sum_without_maximum(xp, xp.exp(shifted), axes), axes=axes)
+def _exponentials(xp: ModuleType, shifted: Any) -> Any:
+    """Return `e`, in the place of `d` where that can be."""
+    return computed(xp.exp, shifted, into=shifted if is_writable(xp, shifted) else None)
+
+
+def _log_total(xp: ModuleType, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
+    """Return `log(sum(e))`, accurate also where all but one entry are tiny, if small results are to be."""
+    return _for_each_row(xp, xp.log1p, sum_without_maximum(xp, exponentials, axes, small), axes=axes)
 
 
 def _for_each_row(xp: ModuleType, function: Callable[..., Any], *values: Any, axes: tuple[int, ...]) -> Any:
@@ -107,11 +185,3 @@ def _for_each_row(xp: ModuleType, function: Callable[..., Any], *values: Any, ax
     # Compilers vectorize along the last axis, which has length 1 here.
     result = function(*(xp.squeeze(value, axis=axes) for value in values))
     return xp.reshape(result, values[0].shape)
-
-
-def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any, _labels.Place]:
-    """Return `e` with 0 at the label, the sum of that, `d` at the label, and the label's place."""
-    place = _labels.place_of(xp, logits, class_ids, axis)
-    shifted = _shifted(xp, logits, (axis,))
-    others = _labels.with_entry(xp, xp.exp(shifted), place, axis, 0)
-    return others, accurate_sum(xp, others, (axis,)), _labels.entry(xp, shifted, place, axis), place

@@ -3,8 +3,8 @@
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._libraries import is_eager, pairwise_length
-from stable_softmax._libraries._operations import computed_alone
+from stable_softmax._libraries import is_eager, is_writable
+from stable_softmax._libraries._operations import computed, computed_alone, pairwise_length, sum_along
 from stable_softmax._maths._axes import along_one_axis, can_merge
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
@@ -16,8 +16,8 @@ _BLOCK = 8
 def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     """Return the sum over `axes`, keeping each with length 1.
 
-    NumPy sums pairwise only along the axis that is contiguous in memory. Along any other, 10^6 equal float32 terms
-    lose five of the seven digits. XLA and GPU libraries sum as a tree.
+    NumPy adds several numbers at a time only along the axis that is contiguous in memory. Along any other, 10^6 equal
+    float32 terms lose five of the seven digits. XLA and GPU libraries sum as a tree.
     """
     axes = tuple(axis for axis in axes if terms.shape[axis] != 1) or axes[:1]
     if can_merge(xp, terms, axes):
@@ -27,7 +27,7 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     (axis,) = axes
     while terms.shape[axis] > max(_FEW, pairwise := pairwise_length(xp, terms, axis)):
         terms = _block_sums(xp, terms, axis, max(_BLOCK, pairwise))
-    return xp.sum(terms, axis=axis, keepdims=True)
+    return sum_along(xp, terms, axis)
 
 
 def sum_of_products(xp: ModuleType, first: Any, second: Any, axes: tuple[int, ...]) -> Any:
@@ -35,16 +35,20 @@ def sum_of_products(xp: ModuleType, first: Any, second: Any, axes: tuple[int, ..
     return accurate_sum(xp, computed_alone(xp, first * second), axes)
 
 
-def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]) -> Any:
-    """Return the sum over all but one of the maximal terms; all lie in [0, 1], and the maximal ones are exactly 1."""
+def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
+    """Return the sum over all but one of the maximal terms; all lie in [0, 1], and the maximal ones are exactly 1.
+
+    It may be as accurate only as 1 plus the sum, where small sums are not asked for.
+    """
     if is_eager(xp, exponentials):
         total = accurate_sum(xp, exponentials, axes)
         # Below 2, there is one maximal term. From 2 on, subtracting 1 costs at most one bit.
-        single = total < 2
+        single = (total < 2) & small
         if not xp.count_nonzero(single):
             return total - 1
-        others = accurate_sum(xp, exponentials - xp.floor(exponentials), axes)
-        return xp.where(single, others, total - 1)
+        ones = xp.floor(exponentials)
+        others = computed(xp.subtract, exponentials, ones, into=ones if is_writable(xp, ones) else None)
+        return xp.where(single, accurate_sum(xp, others, axes), total - 1)
     # Compilers vectorize this within a sum better than a selection.
     ones = xp.floor(exponentials)
     return accurate_sum(xp, exponentials - ones, axes) + (accurate_sum(xp, ones, axes) - 1)
@@ -56,8 +60,8 @@ def _block_sums(xp: ModuleType, terms: Any, axis: int, length: int) -> Any:
     blocks, remainder = divmod(terms.shape[axis], length)
     along = (slice(None),) * axis
     whole = xp.reshape(terms[(*along, slice(blocks * length), ...)], (*before, blocks, length, *after))
-    sums = xp.sum(whole, axis=axis + 1)
+    sums = xp.squeeze(sum_along(xp, whole, axis + 1), axis=axis + 1)
     if not remainder:
         return sums
-    last = xp.sum(terms[(*along, slice(blocks * length, None), ...)], axis=axis, keepdims=True)
+    last = sum_along(xp, terms[(*along, slice(blocks * length, None), ...)], axis)
     return xp.concat([sums, last], axis=axis)

@@ -1,13 +1,16 @@
-"""Runs a kernel on NumPy arrays, as many rows at a time as a processor's cache can hold with all temporary arrays."""
+"""Runs a kernel on arrays in memory, as many rows at a time as a processor's cache can hold with temporary arrays."""
 
 from collections.abc import Callable
 from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from stable_softmax._execution._plan import BLOCK_BYTES, Layout, Part, Result, blocks_of, is_short, part_of
-from stable_softmax._execution._workers import for_each
-from stable_softmax._libraries._operations import strides_of
+from stable_softmax._execution._workers import for_each, get_workers
+from stable_softmax._libraries import is_numpy
+from stable_softmax._libraries._operations import strides_of, block_factor
 
 
 def run_on_blocks(
@@ -19,37 +22,40 @@ def run_on_blocks(
     results: tuple[Result, ...],
 ) -> tuple[Any, ...]:
     """Return what the parts give, put together; of a total, each block's share."""
-    _keep_freed_memory(xp)
+    _keep_freed_memory()
     strides = strides_of(logits)
-    blocks = list(enumerate(blocks_of(layout, strides)))
-    in_columns = is_short(layout, strides)
+    blocks = list(enumerate(blocks_of(layout, strides, block_factor(xp))))
+    in_columns = is_numpy(xp) and is_short(layout, strides)
     if len(blocks) == 1 and not in_columns:  # what it returns is the result
         return on_part(xp, logits, *others, axes=layout.axes)
     on_block = partial(_on_columns, on_part, layout.working) if in_columns else on_part
+    in_place = "classes" in results and not in_columns and len(layout.axes) == 1 and layout.dtype == layout.working
     outputs = tuple(_output(xp, logits, layout, result, len(blocks)) for result in results)
 
     def fill(numbered: tuple[int, Part]) -> None:
         number, block = numbered
         parts = [part_of(array, block) for array in (logits, *others)]
-        values = on_block(xp, *parts, axes=layout.axes)
-        for output, result, value in zip(outputs, results, values, strict=True):
-            if result == "total":
-                output[number] = xp.reshape(value, ())
-            else:
-                part_of(output, block)[...] = value
+        places = [
+            output[number, ...] if result == "total" else part_of(output, block)
+            for output, result in zip(outputs, results, strict=True)
+        ]
+        into = {"into": places[results.index("classes")]} if in_place else {}
+        for place, value in zip(places, on_block(xp, *parts, axes=layout.axes, **into), strict=True):
+            if value is not place:
+                place[...] = xp.reshape(value, place.shape)
 
-    for_each(fill, blocks)
+    for_each(fill, blocks, get_workers() if is_numpy(xp) else 1)
     return outputs
 
 
 @cache
-def _keep_freed_memory(xp: ModuleType) -> None:
+def _keep_freed_memory() -> None:
     """Let the C library keep what a block's temporary arrays take, for those of the next block.
 
     glibc gives freed memory back to the system, and pays for new pages, beyond twice the largest piece that it has seen
     freed. In a new process that is less than a few blocks, and the pages then cost several times as much as the work.
     """
-    xp.empty(8 * BLOCK_BYTES, dtype=xp.uint8)  # never touched, and freed at once
+    np.empty(8 * BLOCK_BYTES, dtype=np.uint8)  # never touched, and freed at once
 
 
 def _on_columns(
