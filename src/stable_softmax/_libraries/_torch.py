@@ -28,6 +28,7 @@ def _runs_at_once(tensor: Any) -> bool:
         not torch.compiler.is_compiling()
         and type(tensor) in _PLAIN
         and not functorch.is_functorch_wrapped_tensor(tensor)
+        and not functorch.is_legacy_batchedtensor(tensor)
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._get_tracing_state() is None
     )
@@ -184,6 +185,8 @@ class _SavedGradient(_BothModes):
             gradient = None
         elif torch.is_grad_enabled() or forward_ad._current_level >= 0:  # a second derivative may follow
             gradient = ctx.function.vjp(xp, cotangent, *arrays)
+        elif is_plain(cotangent) and not torch._C._autograd._get_current_graph_task_keep_graph():
+            gradient *= cotangent  # new memory would cost several times as much
         else:
             gradient = cotangent * gradient
         return None, gradient, *(None for _ in arrays[1:])
