@@ -1,6 +1,8 @@
 """Namespaces, dtypes, shapes and axes: metadata only, but for what NumPy has to become an array of another library."""
 
 import operator
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +20,10 @@ _NUMPY_KINDS = {"bool": "b", "integral": "iu", "real floating": "f"}
 
 def together(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
     """Return the array namespace that arrays share, and each array as that library has it; None stays None."""
+    arrays = (*required.values(), *optional.values())
+    types = {type(array) for array in arrays if array is not None}
+    if types == {np.ndarray} and all(array is not None for array in required.values()):  # as most often
+        return namespace(arrays[0]), *arrays
     given = required | {name: array for name, array in optional.items() if array is not None}
     for name, array in given.items():
         if type(array) is not np.ndarray:
@@ -25,16 +31,33 @@ def together(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
     xp = _namespace(given)
     for name, array in given.items():
         _check_known_shape(name, array)
-    return xp, *(None if array is None else _native(xp, array) for array in (required | optional).values())
+    return xp, *(None if array is None else _native(xp, array) for array in arrays)
+
+
+def kept_for_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep the results of a function of a namespace and of what is no array.
+
+    Those for other libraries depend on their settings, too, such as JAX's of 64 bits.
+    """
+    keeping = lru_cache(maxsize=512, typed=True)(function)
+
+    @wraps(function)
+    def call(xp: ModuleType, *arguments: Any) -> Any:
+        if is_numpy(xp):
+            try:
+                return keeping(xp, *arguments)
+            except TypeError:  # of what is wrong or cannot be hashed, about which the function says more
+                pass
+        return function(xp, *arguments)
+
+    return call
 
 
 def layout_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Layout:
     """Check shape and dtype of `logits`, `axis` and `dtype`, and find the dtype to work in."""
     shape = tuple(logits.shape)
     axes = _normalized_axes(axis, len(shape))
-    floating = _floating_dtype(xp, logits.dtype)
-    result = floating if dtype is None else _result_dtype(xp, dtype)
-    return Layout(shape, axes, _working_dtype(xp, floating, result), result)
+    return Layout(shape, axes, *_dtypes(xp, logits.dtype, dtype))
 
 
 def where_of(xp: ModuleType, where: Any, layout: Layout) -> Any:
@@ -58,6 +81,7 @@ def is_of_kind(xp: ModuleType, dtype: Any, *kinds: str) -> bool:
         return False
 
 
+@kept_for_numpy
 def default_dtype(xp: ModuleType, kind: str) -> Any:
     """Return the dtype that the library gives to numbers of a kind."""
     return xp.__array_namespace_info__().default_dtypes()[kind]
@@ -105,7 +129,17 @@ def is_of_numpy(array: object) -> bool:
     return isinstance(array, _NUMPY)
 
 
+@kept_for_numpy
+def _dtypes(xp: ModuleType, given: Any, dtype: Any) -> tuple[Any, Any]:
+    """Return the dtype to work in, and that of the result."""
+    floating = _floating_dtype(xp, given)
+    result = floating if dtype is None else _result_dtype(xp, dtype)
+    return _working_dtype(xp, floating, result), result
+
+
 def _normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     if axis is None:
         return tuple(range(ndim))
     if ndim == 0:

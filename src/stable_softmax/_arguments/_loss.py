@@ -15,6 +15,7 @@ from stable_softmax._arguments._arrays import (
     index_of,
     is_of_kind,
     is_of_numpy,
+    kept_for_numpy,
     layout_of,
     remedy_for_index,
     together,
@@ -23,7 +24,7 @@ from stable_softmax._arguments._arrays import (
 from stable_softmax._arguments._types import Reduction
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_numpy
-from stable_softmax._libraries._operations import autocast_dtype
+from stable_softmax._libraries._operations import autocast_dtype, with_axis
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._targets import Criterion, example_weights, is_off, over_square, scale_root
 
@@ -66,26 +67,64 @@ def loss_of(
         label_smoothing=None if isinstance(label_smoothing, Real) else label_smoothing,
         z_loss=None if isinstance(z_loss, Real) else z_loss,
     )
-    _check_reduction(reduction)
-    layout = _layout_of_loss(xp, logits, axis, dtype)
+    dtype = autocast_dtype(xp, logits) if dtype is None else dtype
+    label_smoothing = label_smoothing if smoothing is None else smoothing
+    z_loss = z_loss if penalty is None else penalty
+    kinds = (_Kind(tuple(array.shape), array.dtype) for array in (logits, answers))
+    layout, holds_ids, label_smoothing, z_loss = _plan(xp, *kinds, axis, label_smoothing, z_loss, reduction, dtype)
     for array in vectors:
         _check_vector(xp, array, layout)
-    holds_ids = _holds_class_ids(xp, answers, layout)
-    label_smoothing = label_smoothing if smoothing is None else smoothing
-    z_loss, largest = z_loss if penalty is None else penalty, float(xp.finfo(layout.working).max) / 2
     criterion = Criterion(
         class_ids=_class_ids_of(xp, answers, layout) if holds_ids else None,
-        probabilities=None if holds_ids else _probabilities_of(answers, layout),
+        probabilities=None if holds_ids else answers,
         where=None if where is None else where_of(xp, where, layout),
         class_weights=None if class_weights is None else _class_weights_of(xp, class_weights, layout),
-        label_smoothing=_values.checked_number(xp, "label_smoothing", label_smoothing, layout, largest=1.0),
-        z_loss=_values.checked_number(xp, "z_loss", z_loss, layout, largest),
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
         ignored_id=None if ignore_index is None else _ignored_id_of(xp, ignore_index, reference_answers, holds_ids),
     )
     criterion = _values.checked_criterion(xp, criterion, answers, layout, relative=reduction == "mean" and holds_ids)
     if reduction == "mean":
         criterion = _with_divisor(xp, criterion, layout)
     return Loss(xp, layout, logits, criterion, reduction, *(vectors or [None]))
+
+
+class _Kind(NamedTuple):
+    """What an array is but for its values."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class _Plan(NamedTuple):
+    """What the arguments of a loss come to but for values of arrays."""
+
+    layout: Layout
+    holds_ids: bool
+    label_smoothing: Any
+    z_loss: Any
+
+
+@kept_for_numpy
+def _plan(
+    xp: ModuleType,
+    logits: _Kind,
+    answers: _Kind,
+    axis: int,
+    label_smoothing: Any,
+    z_loss: Any,
+    reduction: Reduction,
+    dtype: Any,
+) -> _Plan:
+    _check_reduction(reduction)
+    layout = _layout_of_loss(xp, logits, axis, dtype)
+    holds_ids = _holds_class_ids(xp, answers, layout)
+    check_shape = _check_shape_of_ids if holds_ids else _check_shape_of_probabilities
+    check_shape(answers, layout)
+    largest = float(xp.finfo(layout.working).max) / 2
+    label_smoothing = _values.checked_number(xp, "label_smoothing", label_smoothing, layout, largest=1.0)
+    z_loss = _values.checked_number(xp, "z_loss", z_loss, layout, largest)
+    return _Plan(layout, holds_ids, label_smoothing, z_loss)
 
 
 def _number(name: str, value: Any) -> Any:
@@ -108,10 +147,10 @@ def _check_reduction(reduction: object) -> None:
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}{hint}")
 
 
-def _layout_of_loss(xp: ModuleType, logits: Any, axis: Any, dtype: Any) -> Layout:
+def _layout_of_loss(xp: ModuleType, logits: _Kind, axis: Any, dtype: Any) -> Layout:
     if axis is None or isinstance(axis, tuple):
         raise TypeError(f"axis must be an integer, not {axis!r}")
-    layout = layout_of(xp, logits, axis, autocast_dtype(xp, logits) if dtype is None else dtype)
+    layout = layout_of(xp, logits, axis, dtype)
     if not layout.has_classes:
         raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {layout.shape}")
     return layout
@@ -124,28 +163,31 @@ def _check_vector(xp: ModuleType, vector: Any, layout: Layout) -> None:
         raise ValueError(f"vector must have logits' shape {layout.shape}, not {tuple(vector.shape)}")
 
 
-def _holds_class_ids(xp: ModuleType, answers: Any, layout: Layout) -> bool:
+def _holds_class_ids(xp: ModuleType, answers: _Kind, layout: Layout) -> bool:
     if is_of_kind(xp, answers.dtype, "integral", "real floating"):
         return is_of_kind(xp, answers.dtype, "integral")
-    is_one_hot = tuple(answers.shape) == layout.shape and is_of_kind(xp, answers.dtype, "bool")
+    is_one_hot = answers.shape == layout.shape and is_of_kind(xp, answers.dtype, "bool")
     raise TypeError(
         "reference_answers must be class ids of an integer dtype or probabilities of a real floating dtype, "
         f"not {answers.dtype}{_ONE_HOT if is_one_hot else ''}"
     )
 
 
-def _class_ids_of(xp: ModuleType, answers: Any, layout: Layout) -> Any:
-    """Return class ids with an axis of length 1 in the place of the class axis."""
-    axis, given = layout.axes[0], tuple(answers.shape)
+def _check_shape_of_ids(answers: _Kind, layout: Layout) -> None:
+    axis, given = layout.axes[0], answers.shape
     expected = _without(layout.shape, axis)
     if given != expected:
         raise ValueError(
             f"reference_answers must have shape {expected}, which is logits' shape {layout.shape} "
             f"without axis {axis}, not {given}{_remedy_for_ids(given, layout.shape, axis)}"
         )
+
+
+def _class_ids_of(xp: ModuleType, answers: Any, layout: Layout) -> Any:
+    """Return class ids with an axis of length 1 in the place of the class axis."""
     # The small dtypes cannot hold every class count, and PyTorch indexes with int64 only. Ids that wrap around here
     # become negative: they were out of range before, and still are.
-    return xp.expand_dims(converted(xp, answers, default_dtype(xp, "integral")), axis=axis)
+    return with_axis(xp, converted(xp, answers, default_dtype(xp, "integral")), layout.axes[0])
 
 
 def _remedy_for_ids(given: tuple[int, ...], shape: tuple[int, ...], axis: int) -> str:
@@ -159,10 +201,10 @@ def _remedy_for_ids(given: tuple[int, ...], shape: tuple[int, ...], axis: int) -
     return _SWAPPED if _is_swapped(given, shape) else ""
 
 
-def _probabilities_of(answers: Any, layout: Layout) -> Any:
-    given, shape = tuple(answers.shape), layout.shape
+def _check_shape_of_probabilities(answers: _Kind, layout: Layout) -> None:
+    given, shape = answers.shape, layout.shape
     if given == shape:
-        return answers
+        return
     if given == _without(shape, layout.axes[0]):
         remedy = "; class ids need an integer dtype: cast them"
     else:

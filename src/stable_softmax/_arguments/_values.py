@@ -10,7 +10,7 @@ from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_eager, warns
 from stable_softmax._libraries._operations import nan_where, without_gradient
 from stable_softmax._maths._conversion import converted
-from stable_softmax._maths._labels import in_range, is_marked
+from stable_softmax._maths._labels import all_in_range, in_range, is_marked
 from stable_softmax._maths._targets import Criterion
 
 
@@ -37,7 +37,7 @@ def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: An
     if not is_eager(xp, class_ids) or not (where is None or is_eager(xp, where)):
         return
     shape, axis = layout.shape, layout.axes[0]
-    if where is None and ignored_id is None and _all_in_range(xp, class_ids, shape[axis]):
+    if where is None and ignored_id is None and all_in_range(xp, class_ids, shape[axis]):
         return
     good = in_range(class_ids, shape[axis]) if where is None else is_marked(xp, where, class_ids, shape, axis)
     if ignored_id is not None:
@@ -88,11 +88,6 @@ def _checked_float(name: str, value: Any, largest: float) -> float:
     if 0 <= number <= largest and number < math.inf:
         return number
     raise ValueError(f"{name} must lie in [0, {largest:.4g}], but is {value}")
-
-
-def _all_in_range(xp: ModuleType, class_ids: Any, classes: int) -> bool:
-    """Return whether all class ids lie in [0, classes), without a temporary array."""
-    return 0 in class_ids.shape or bool(xp.min(class_ids) >= 0 and xp.max(class_ids) < classes)
 
 
 def _first_bad(xp: ModuleType, good: Any, values: Any) -> tuple[tuple[int, ...], Any]:

@@ -1,12 +1,13 @@
 """Runs a row kernel over logits: whole, in blocks that fit a processor's cache, or in the chunks of a Dask array."""
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from stable_softmax._execution import _blocks, _dask
 from stable_softmax._execution._plan import Layout, Result, is_large
-from stable_softmax._libraries import is_dask, runs_in_parts
+from stable_softmax._libraries import is_dask, is_eager, runs_in_parts
 from stable_softmax._libraries._operations import native, underflow_ignored
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum
@@ -27,19 +28,15 @@ def run(
     It may get memory for the one that has an entry for each class, as `into`.
     """
 
-    def on_part(xp: ModuleType, logits: Any, *others: Any, **options: Any) -> tuple[Any, ...]:
-        with underflow_ignored(xp):
-            values = kernel(xp, converted(xp, logits, layout.working), *others, **options)
-            values = values if isinstance(values, tuple) else (values,)
-            return tuple(_partial(xp, value, result, layout) for value, result in zip(values, results, strict=True))
-
     if is_dask(xp):
+        on_part = partial(_partial_results, kernel, layout, results)
         values = _dask.run_on_chunks(on_part, layout, logits, others, results)
     elif runs_in_parts(xp, logits, *others) and is_large(layout):
+        on_part = partial(_partial_results, kernel, layout, results)
         values = _blocks.run_on_blocks(on_part, xp, layout, logits, others, results)
     else:
-        values = on_part(xp, logits, *others, axes=layout.axes)
-    values = tuple(_whole(xp, value, result, layout) for value, result in zip(values, results, strict=True))
+        values = _kernel_results(kernel, layout, xp, logits, *others, axes=layout.axes)
+    values = tuple([_whole(xp, value, result, layout) for value, result in zip(values, results, strict=True)])
     return values if len(values) > 1 else values[0]
 
 
@@ -55,14 +52,32 @@ def on_each(function: Callable[..., Any], xp: ModuleType, array: Any, *others: A
 
 def total(xp: ModuleType, values: Any) -> Any:
     """Return the sum of all values, as an array without dimensions."""
+    if is_eager(xp, values):
+        values = xp.reshape(values, (-1,))
     return xp.reshape(accurate_sum(xp, values, tuple(range(values.ndim))), ())
 
 
-def _partial(xp: ModuleType, value: Any, result: Result, layout: Layout) -> Any:
+def _kernel_results(
+    kernel: Callable[..., Any], layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any
+) -> tuple[Any, ...]:
+    with underflow_ignored(xp):
+        values = kernel(xp, converted(xp, logits, layout.working), *others, **options)
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _partial_results(
+    kernel: Callable[..., Any], layout: Layout, results: tuple[Result, ...], xp: ModuleType, *arrays: Any, **options: Any
+) -> tuple[Any, ...]:
     """Return what is kept of a part: its results, or its share of a total."""
-    if result == "classes":
-        return converted(xp, value, layout.dtype)
-    return accurate_sum(xp, value, tuple(range(value.ndim))) if result == "total" else value
+
+    def kept(value: Any, result: Result) -> Any:
+        if result == "classes":
+            return converted(xp, value, layout.dtype)
+        return accurate_sum(xp, value, tuple(range(value.ndim))) if result == "total" else value
+
+    values = _kernel_results(kernel, layout, xp, *arrays, **options)
+    with underflow_ignored(xp):
+        return tuple([kept(value, result) for value, result in zip(values, results, strict=True)])
 
 
 def _whole(xp: ModuleType, value: Any, result: Result, layout: Layout) -> Any:

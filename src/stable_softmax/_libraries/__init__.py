@@ -4,6 +4,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import array_api_compat.numpy as numpy_namespace
+import numpy
 from array_api_compat import array_namespace, is_array_api_obj
 
 
@@ -34,7 +36,7 @@ def _compiling_torch() -> Any:
 
 def is_numpy(xp: ModuleType) -> bool:
     """Whether arrays are NumPy's."""
-    return xp.__name__ in ("numpy", "array_api_compat.numpy")
+    return xp is numpy_namespace or xp is numpy
 
 
 def is_torch(xp: ModuleType) -> bool:
@@ -62,7 +64,7 @@ def is_eager(xp: ModuleType, array: Any) -> bool:
 
     If not, values cannot steer the code, and a compiler may fuse operations and contract their roundings.
     """
-    return is_writable(xp, array) or is_strict(xp)
+    return is_numpy(xp) or is_writable(xp, array) or is_strict(xp)
 
 
 def is_writable(xp: ModuleType, array: Any) -> bool:

@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries import is_eager
-from stable_softmax._libraries._operations import clipped, computed
+from stable_softmax._libraries._operations import clipped, computed, is_any
 
 
 def least_shift(xp: ModuleType, maximum: Any) -> Any:
@@ -26,7 +26,7 @@ def difference(xp: ModuleType, logits: Any, shift: Any, into: Any = None) -> Any
         # first, the contracted operation is the product itself.
         return (logits + (shift - shift)) - shift
     largest, moderate = _limits(xp, logits.dtype)
-    if not xp.count_nonzero(xp.abs(shift) > moderate):
+    if not is_any(xp, xp.abs(shift) > moderate):
         return computed(xp.subtract, logits, shift, into=into)
     # inf - inf and an overflow both make NumPy warn. Neither happens below: NaN and infinity subtract in silence.
     smallest = xp.where(shift > 0, shift, 0) - largest

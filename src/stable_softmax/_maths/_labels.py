@@ -3,11 +3,10 @@
 Class ids come with an axis of length 1 in the place of the class axis.
 """
 
-import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from stable_softmax._libraries import is_eager, is_split, is_writable
+from stable_softmax._libraries import is_eager, is_numpy, is_split, is_writable
 from stable_softmax._libraries._operations import entries_along, indices_along, nan_where
 
 
@@ -32,12 +31,11 @@ def is_marked(xp: ModuleType, where: Any, class_ids: Any, shape: tuple[int, ...]
 def place_of(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Place:
     """Find the places of class ids in rows, or in others of the same shape and kind."""
     shape = rows.shape
-    valid = in_range(class_ids, shape[axis])
     if not (is_writable(xp, class_ids) and is_writable(xp, rows)):
-        return Place(class_ids, valid, None)
-    if xp.count_nonzero(valid) == math.prod(valid.shape):  # faster than NumPy's all
-        valid = None
-    else:
+        return Place(class_ids, in_range(class_ids, shape[axis]), None)
+    valid = None
+    if not all_in_range(xp, class_ids, shape[axis]):
+        valid = in_range(class_ids, shape[axis])
         class_ids = xp.where(valid, class_ids, 0)
     indices = [class_ids if i == axis else _along(xp, shape, i, class_ids) for i in range(len(shape))]
     return Place(class_ids, valid, tuple(indices))
@@ -79,6 +77,15 @@ def _along(xp: ModuleType, shape: tuple[int, ...], axis: int, class_ids: Any) ->
 
 def _reshaped(xp: ModuleType, array: Any, ndim: int, axis: int) -> Any:
     return xp.reshape(array, (1,) * axis + (-1,) + (1,) * (ndim - axis - 1))
+
+
+def all_in_range(xp: ModuleType, class_ids: Any, classes: int) -> bool:
+    """Return whether all class ids lie in [0, classes), without a temporary array."""
+    if 0 in class_ids.shape:
+        return True
+    if is_numpy(xp):  # as unsigned integers, the negative ones are the largest
+        return bool(class_ids.view(f"u{class_ids.itemsize}").max() < classes)
+    return bool(xp.min(class_ids) >= 0 and xp.max(class_ids) < classes)
 
 
 def in_range(class_ids: Any, classes: int) -> Any:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from stable_softmax._libraries import is_eager, is_writable
-from stable_softmax._libraries._operations import computed, maximum_along, softmax_of
+from stable_softmax._libraries._operations import computed, is_any, maximum_along, softmax_of
 from stable_softmax._maths import _labels
 from stable_softmax._maths._differences import difference, least_shift
 from stable_softmax._maths._sums import accurate_sum, sum_without_maximum
@@ -103,7 +103,7 @@ def _weights(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = Non
     if not is_eager(xp, logits):
         return _Weights(xp.exp(difference(xp, logits, shift)), shift)
     shift = least_shift(xp, shift)
-    if xp.count_nonzero(shift):
+    if is_any(xp, shift):
         return _Weights(_exponentials(xp, difference(xp, logits, shift, into)), shift)
     return _Weights(computed(xp.exp, logits, into=into), shift)
 
@@ -127,7 +127,7 @@ def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int, into
 
 def _loss(xp: ModuleType, split: _Split, axis: int) -> Any:
     tiny = 4 * xp.finfo(split.weight.dtype).smallest_normal
-    if is_eager(xp, split.weight) and not xp.count_nonzero(split.weight < tiny * (split.rest + split.weight)):
+    if is_eager(xp, split.weight) and not is_any(xp, split.weight < tiny * (split.rest + split.weight)):
         return xp.log1p(split.rest / split.weight)
 
     def loss(rest: Any, weight: Any, log_weight: Any) -> Any:
@@ -149,7 +149,7 @@ def _quotient(xp: ModuleType, weights: _Weights, numerators: Any, total: Any, di
     if weights.shift is None:
         # The library's own sum may add one term after another, and is then off by much for all terms of a row.
         total = xp.where(xp.abs(total - 1) <= 8 * xp.finfo(total.dtype).eps, 1, total)
-        if divisor == 1 and is_eager(xp, total) and not xp.count_nonzero(total != 1):
+        if divisor == 1 and is_eager(xp, total) and not is_any(xp, total != 1):
             return numerators
     return _over(xp, numerators, total if divisor == 1 else total * divisor)
 

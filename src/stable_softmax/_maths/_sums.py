@@ -4,7 +4,7 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries import is_eager, is_writable
-from stable_softmax._libraries._operations import computed, computed_alone, pairwise_length, sum_along
+from stable_softmax._libraries._operations import computed, computed_alone, is_any, pairwise_length, sum_along
 from stable_softmax._maths._axes import along_one_axis, can_merge
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
@@ -19,9 +19,10 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     NumPy adds several numbers at a time only along the axis that is contiguous in memory. Along any other, 10^6 equal
     float32 terms lose five of the seven digits. XLA and GPU libraries sum as a tree.
     """
-    axes = tuple(axis for axis in axes if terms.shape[axis] != 1) or axes[:1]
-    if can_merge(xp, terms, axes):
-        return along_one_axis(xp, accurate_sum, terms, axes)
+    if len(axes) > 1:
+        axes = tuple(axis for axis in axes if terms.shape[axis] != 1) or axes[:1]
+        if can_merge(xp, terms, axes):
+            return along_one_axis(xp, accurate_sum, terms, axes)
     if not is_eager(xp, terms):
         return xp.sum(terms, axis=axes, keepdims=True)
     (axis,) = axes
@@ -44,7 +45,7 @@ def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]
         total = accurate_sum(xp, exponentials, axes)
         # Below 2, there is one maximal term. From 2 on, subtracting 1 costs at most one bit.
         single = (total < 2) & small
-        if not xp.count_nonzero(single):
+        if not is_any(xp, single):
             return total - 1
         ones = xp.floor(exponentials)
         others = computed(xp.subtract, exponentials, ones, into=ones if is_writable(xp, ones) else None)
