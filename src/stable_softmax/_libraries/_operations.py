@@ -83,6 +83,31 @@ def pairwise_length(xp: ModuleType, terms: Any, axis: int) -> int:
     return 1
 
 
+def sums_in_order(xp: ModuleType, terms: Any) -> bool:
+    """Return whether a compiler is at work that adds up what a vector register holds, one after another."""
+    if not is_torch(xp):
+        return False
+    from stable_softmax._libraries import _torch
+
+    return _torch.is_compiled_for_cpu(terms)
+
+
+def is_known(xp: ModuleType, length: Any) -> bool:
+    """Return whether a length is a number, and not one that stands for any."""
+    if not is_torch(xp):
+        return isinstance(length, int)
+    from stable_softmax._libraries import _torch
+
+    return _torch.is_known(length)
+
+
+def padded(terms: Any, axis: int, number: int) -> Any:
+    """Return PyTorch's terms, with so many zeros after them."""
+    from stable_softmax._libraries import _torch
+
+    return _torch.padded(terms, axis, number)
+
+
 def _has_neighbours(terms: Any, axis: int) -> bool:
     """Whether NumPy adds along an axis by several numbers at a time."""
     return axis == terms.ndim - 1 and terms.strides[axis] == terms.itemsize and terms.dtype.char in "fd"

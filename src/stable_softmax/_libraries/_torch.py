@@ -10,6 +10,7 @@ from torch._functorch.pyfunctorch import (
     retrieve_current_functorch_interpreter,
 )
 from torch.autograd import forward_ad
+from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from stable_softmax._libraries._differentiable import Differentiable
 
@@ -53,6 +54,21 @@ def softmax(logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
         return None
     is_short = logits.stride(axes[0]) == 1 and logits.shape[axes[0]] < _SHORT
     return None if is_short else torch.softmax(logits, axes[0], out=into)
+
+
+def is_compiled_for_cpu(tensor: Any) -> bool:
+    """Whether the compiler is at work, on what runs on the CPU."""
+    return torch.compiler.is_compiling() and bool(tensor.is_cpu)
+
+
+def is_known(length: Any) -> bool:
+    """Whether the compiler knows a length."""
+    return has_static_value(length)
+
+
+def padded(tensor: Any, axis: int, number: int) -> Any:
+    """Return a tensor with so many zeros after its entries along an axis."""
+    return torch.nn.functional.pad(tensor, (0, 0) * (tensor.ndim - 1 - axis) + (0, number)) if number else tensor
 
 
 def autocast_dtype(logits: Any) -> Any:

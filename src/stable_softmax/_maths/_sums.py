@@ -4,7 +4,7 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries import is_eager, is_writable
-from stable_softmax._libraries._operations import computed, computed_alone, is_any, pairwise_length, sum_along
+from stable_softmax._libraries._operations import computed, computed_alone, is_any, is_known, padded, pairwise_length, sums_in_order, sum_along
 from stable_softmax._maths._axes import along_one_axis, can_merge
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
@@ -24,7 +24,7 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
         if can_merge(xp, terms, axes):
             return along_one_axis(xp, accurate_sum, terms, axes)
     if not is_eager(xp, terms):
-        return xp.sum(terms, axis=axes, keepdims=True)
+        return _compiled_sum(xp, terms, axes) if sums_in_order(xp, terms) else xp.sum(terms, axis=axes, keepdims=True)
     (axis,) = axes
     while terms.shape[axis] > max(_FEW, pairwise := pairwise_length(xp, terms, axis)):
         terms = _block_sums(xp, terms, axis, max(_BLOCK, pairwise))
@@ -52,7 +52,22 @@ def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]
         return xp.where(single, accurate_sum(xp, others, axes), total - 1)
     # Compilers vectorize this within a sum better than a selection.
     ones = xp.floor(exponentials)
-    return accurate_sum(xp, exponentials - ones, axes) + (accurate_sum(xp, ones, axes) - 1)
+    number = xp.sum(ones, axis=axes, keepdims=True)
+    return accurate_sum(xp, exponentials - ones, axes) + (number - 1)
+
+
+def _compiled_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
+    """Return the sum over `axes`, whose lengths may be unknown, by a compiler that adds up one vector after another."""
+    if not all([is_known(xp, terms.shape[axis]) for axis in axes]):
+        return xp.astype(xp.sum(terms, axis=axes, keepdims=True, dtype=xp.float64), terms.dtype)
+    for axis in axes:
+        length = max(_FEW, pairwise_length(xp, terms, axis))
+        while terms.shape[axis] > length:
+            terms = padded(terms, axis, -terms.shape[axis] % length)
+            blocks = (*terms.shape[:axis], -1, length, *terms.shape[axis + 1 :])
+            terms = xp.sum(xp.reshape(terms, blocks), axis=axis + 1)
+        terms = xp.sum(terms, axis=axis, keepdims=True)
+    return terms
 
 
 def _block_sums(xp: ModuleType, terms: Any, axis: int, length: int) -> Any:
