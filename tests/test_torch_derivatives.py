@@ -154,3 +154,21 @@ def test_forward_mode_of_logits_that_require_a_gradient():
         slopes = torch.autograd.forward_ad.unpack_dual(softmax_crossentropy_with_logits(dual, LABELS)).tangent
     rows = grad_softmax_crossentropy_with_logits(z.detach(), LABELS, reduction="none")
     torch.testing.assert_close(slopes, (rows * along).sum(1), rtol=0, atol=8 * torch.finfo(torch.float64).eps)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_backward_again_through_a_kept_graph(reduction):
+    """What is kept for it is overwritten only where the graph is not kept."""
+    z = torch.randn(40, 100, requires_grad=True)
+    y = torch.randint(100, (40,))
+    loss = stable_softmax.softmax_crossentropy_with_logits(z, y, reduction=reduction)
+    given = 3 * torch.ones_like(loss)
+    first, second = (torch.autograd.grad(loss, z, given, retain_graph=True)[0] for _ in range(2))
+    (last,) = torch.autograd.grad(loss, z, given)
+    assert torch.equal(first, second)
+    assert torch.equal(first, last)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(loss, z, given)
+    torch.testing.assert_close(
+        first, 3 * stable_softmax.grad_softmax_crossentropy_with_logits(z.detach(), y, reduction=reduction)
+    )

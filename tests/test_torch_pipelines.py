@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -15,6 +16,8 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
+from stable_softmax.report._contract import error_shares, representable
+from stable_softmax.report._exact import exact_rows
 
 # PyTorch's compiler itself uses what it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -137,6 +140,39 @@ def test_compiled_torch_func(name):
     assert_same(torch.compile(gradient, backend="aot_eager")(z), gradient(z))
 
 
+def everything_of_rows(z, y, axis):
+    normalized = stable_softmax.softmax(z, axis), stable_softmax.log_softmax(z, axis)
+    return *normalized, *value_and_grad_softmax_crossentropy_with_logits(z, y, axis, reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("classes", "axis", "dynamic", "precision"),
+    [
+        (1000, -1, False, "float32"),
+        pytest.param(50_257, -1, False, "float32", marks=pytest.mark.thorough),
+        pytest.param(50_257, -1, True, "float32", marks=pytest.mark.thorough),
+        pytest.param(100, 0, False, "float32", marks=pytest.mark.thorough),
+        pytest.param(10_007, 0, False, "float64", marks=pytest.mark.thorough),
+    ],
+)
+def test_compiled_sums_keep_the_contract(classes, axis, dynamic, precision):
+    """Thousands of terms at the rounding edge of the largest: the compiler adds up one vector after another."""
+    torch.compiler.reset()
+    unit_roundoff = torch.finfo(getattr(torch, precision)).eps / 2
+    leads = -np.log(unit_roundoff * np.asarray([0.6, 1.1, 1.7, 3.0]))
+    rows = representable(np.where(np.arange(classes) == 0, leads[:, None], 0), precision)
+    class_ids = np.asarray([0, 0, 1, 5])
+    z = torch.asarray(np.moveaxis(rows, -1, axis).copy(), dtype=getattr(torch, precision))
+    softmax, log_softmax, loss, gradient = torch.compile(everything_of_rows, dynamic=dynamic)(
+        z, torch.asarray(class_ids), axis
+    )
+    exact = exact_rows(rows, class_ids)
+    for name, values in {"softmax": softmax, "log_softmax": log_softmax, "gradient": gradient}.items():
+        by_row = np.moveaxis(values.numpy(), axis, -1)
+        assert error_shares(by_row, getattr(exact, name), rows, precision).max() <= 1, name
+    assert error_shares(loss.numpy(), exact.crossentropy, rows, precision).max() <= 1
+
+
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_one_exported_program_serves_all_sizes(function, strict):
@@ -156,6 +192,20 @@ def gradient_within(z, y):
 
 
 TRACED = {**FUNCTIONS, "grad within": gradient_within}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_one_exported_program_serves_all_numbers_of_classes(strict):
+    class Module(torch.nn.Module):
+        def forward(self, z, y):
+            return everything_of_rows(z, y, -1)
+
+    sizes = {0: torch.export.Dim("examples"), 1: torch.export.Dim("classes")}, {0: torch.export.Dim("examples")}
+    exported = torch.export.export(Module(), data(4), dynamic_shapes=sizes, strict=strict)
+    for classes in (2, 12, 300):
+        z, y = torch.randn(5, classes, dtype=torch.float64), torch.randint(0, classes, (5,))
+        for result, expected in zip(exported.module()(z, y), everything_of_rows(z, y, -1), strict=True):
+            torch.testing.assert_close(result, expected, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])

@@ -50,6 +50,7 @@ def kept_for_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
                 pass
         return function(xp, *arguments)
 
+    call.kept = keeping.cache_info  # type: ignore[attr-defined]
     return call
 
 

@@ -27,7 +27,6 @@ def run(
     every part gets as it is. The results have the dtype of the result; the kernel returns a tuple if there are several.
     It may get memory for the one that has an entry for each class, as `into`.
     """
-
     if is_dask(xp):
         on_part = partial(_partial_results, kernel, layout, results)
         values = _dask.run_on_chunks(on_part, layout, logits, others, results)
@@ -66,7 +65,12 @@ def _kernel_results(
 
 
 def _partial_results(
-    kernel: Callable[..., Any], layout: Layout, results: tuple[Result, ...], xp: ModuleType, *arrays: Any, **options: Any
+    kernel: Callable[..., Any],
+    layout: Layout,
+    results: tuple[Result, ...],
+    xp: ModuleType,
+    *arrays: Any,
+    **options: Any,
 ) -> tuple[Any, ...]:
     """Return what is kept of a part: its results, or its share of a total."""
 

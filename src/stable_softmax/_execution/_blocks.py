@@ -10,7 +10,7 @@ import numpy as np
 from stable_softmax._execution._plan import BLOCK_BYTES, Layout, Part, Result, blocks_of, is_short, part_of
 from stable_softmax._execution._workers import for_each, get_workers
 from stable_softmax._libraries import is_numpy
-from stable_softmax._libraries._operations import strides_of, block_factor
+from stable_softmax._libraries._operations import block_factor, strides_of
 
 
 def run_on_blocks(

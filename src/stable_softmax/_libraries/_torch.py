@@ -62,8 +62,8 @@ def is_compiled_for_cpu(tensor: Any) -> bool:
 
 
 def is_known(length: Any) -> bool:
-    """Whether the compiler knows a length."""
-    return has_static_value(length)
+    """Whether the compiler knows a length; torch.jit.trace makes a tensor of it."""
+    return not isinstance(length, torch.Tensor) and has_static_value(length)
 
 
 def padded(tensor: Any, axis: int, number: int) -> Any:

@@ -53,9 +53,7 @@ def _left(xp: ModuleType, logits: Any, where: Any, any_left: Any) -> Any:
     return xp.where(where, logits, otherwise)
 
 
-def _along(
-    xp: ModuleType, function: Callable[..., Any], logits: Any, axes: tuple[int, ...], into: Any = None
-) -> Any:
+def _along(xp: ModuleType, function: Callable[..., Any], logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     if not axes:  # a single number, which is its own row
         return xp.reshape(function(xp, xp.reshape(logits, (1,)), axes=(0,)), ())
     if can_merge(xp, logits, axes):

@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from stable_softmax._libraries import is_eager, is_writable
-from stable_softmax._libraries._operations import computed, is_any, maximum_along, softmax_of
+from stable_softmax._libraries._operations import computed, is_any
+from stable_softmax._libraries._reductions import maximum_along, softmax_of
 from stable_softmax._maths import _labels
 from stable_softmax._maths._differences import difference, least_shift
 from stable_softmax._maths._sums import accurate_sum, sum_without_maximum

@@ -4,7 +4,8 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries import is_eager, is_writable
-from stable_softmax._libraries._operations import computed, computed_alone, is_any, is_known, padded, pairwise_length, sums_in_order, sum_along
+from stable_softmax._libraries._operations import computed, computed_alone, is_any, is_known
+from stable_softmax._libraries._reductions import padded, pairwise_length, sum_along, sums_in_order
 from stable_softmax._maths._axes import along_one_axis, can_merge
 
 # So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
@@ -58,7 +59,7 @@ def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]
 
 def _compiled_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     """Return the sum over `axes`, whose lengths may be unknown, by a compiler that adds up one vector after another."""
-    if not all([is_known(xp, terms.shape[axis]) for axis in axes]):
+    if False in [is_known(xp, terms.shape[axis]) for axis in axes]:
         return xp.astype(xp.sum(terms, axis=axes, keepdims=True, dtype=xp.float64), terms.dtype)
     for axis in axes:
         length = max(_FEW, pairwise_length(xp, terms, axis))
