@@ -62,8 +62,8 @@ def softmax_crossentropy_with_logits(
 
     Notes
     -----
-    With ``d = z - max(z)``, ``log1p(sum of exp(d) over the other classes + expm1(d_y)) - d_y``. Neither term is
-    negative, so a confident prediction keeps its loss: it is tiny, but not 0. The options make it
+    ``log1p(sum of exp(z) over the other classes / exp(z_y))``, of shifted logits where these would not fit the dtype.
+    The sum leaves the label out, so that a confident prediction keeps its loss: it is tiny, but not 0. The options make it
     ``sum of q * -log_softmax(z)``, where 0 times infinity is 0, with ``q = w_y * (1 - smoothing) * onehot(y) +
     w * smoothing / C``, or ``w * ((1 - smoothing) * t + smoothing / C)``, as in PyTorch's ``cross_entropy``.
 
@@ -122,7 +122,7 @@ def grad_softmax_crossentropy_with_logits(
 
     Notes
     -----
-    ``p_j`` for the other classes. At the right class ``-(sum of exp(d) over the other classes) / sum of exp(d)``,
+    ``p_j`` for the other classes. At the right class ``-(sum of exp(z) over the other classes) / sum of exp(z)``,
     and not ``p_y - 1``, which is 0 as soon as ``p_y`` rounds to 1.
 
     Examples
