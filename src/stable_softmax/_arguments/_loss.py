@@ -71,7 +71,8 @@ def loss_of(
     label_smoothing = label_smoothing if smoothing is None else smoothing
     z_loss = z_loss if penalty is None else penalty
     kinds = (_Kind(tuple(array.shape), array.dtype) for array in (logits, answers))
-    layout, holds_ids, label_smoothing, z_loss = _plan(xp, *kinds, axis, label_smoothing, z_loss, reduction, dtype)
+    plan = _plan(xp, *kinds, axis, label_smoothing, z_loss, reduction, dtype)
+    layout, holds_ids = plan.layout, plan.holds_ids
     for array in vectors:
         _check_vector(xp, array, layout)
     criterion = Criterion(
@@ -79,13 +80,14 @@ def loss_of(
         probabilities=None if holds_ids else answers,
         where=None if where is None else where_of(xp, where, layout),
         class_weights=None if class_weights is None else _class_weights_of(xp, class_weights, layout),
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
+        label_smoothing=plan.label_smoothing,
+        z_loss=plan.z_loss,
+        divisor=plan.divisor,
         ignored_id=None if ignore_index is None else _ignored_id_of(xp, ignore_index, reference_answers, holds_ids),
     )
     criterion = _values.checked_criterion(xp, criterion, answers, layout, relative=reduction == "mean" and holds_ids)
-    if reduction == "mean":
-        criterion = _with_divisor(xp, criterion, layout)
+    if reduction == "mean" and holds_ids and not (class_weights is None and criterion.ignored_id is None):
+        criterion = _over_weights(xp, criterion, layout)
     return Loss(xp, layout, logits, criterion, reduction, *(vectors or [None]))
 
 
@@ -103,6 +105,8 @@ class _Plan(NamedTuple):
     holds_ids: bool
     label_smoothing: Any
     z_loss: Any
+    #: What losses are divided by, unless that is the sum of their weights: the number of examples for a mean.
+    divisor: int
 
 
 @kept_for_numpy
@@ -124,11 +128,16 @@ def _plan(
     largest = float(xp.finfo(layout.working).max) / 2
     label_smoothing = _values.checked_number(xp, "label_smoothing", label_smoothing, layout, largest=1.0)
     z_loss = _values.checked_number(xp, "z_loss", z_loss, layout, largest)
-    return _Plan(layout, holds_ids, label_smoothing, z_loss)
+    # A list, since the compiler of PyTorch refuses a generator here. The mean over no example is 0.
+    number = math.prod([length for i, length in enumerate(layout.shape) if i not in layout.axes])
+    divisor = max(number, 1) if reduction == "mean" else 1
+    return _Plan(layout, holds_ids, label_smoothing, z_loss, divisor)
 
 
 def _number(name: str, value: Any) -> Any:
     """Return a number as it is, and an array without dimensions; such arrays of NumPy are numbers."""
+    if type(value) is float:
+        return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     is_number = isinstance(value, Real) and not isinstance(value, bool)
@@ -255,16 +264,6 @@ def _ignored_id_of(xp: ModuleType, ignore_index: Any, answers: Any, holds_ids: b
         return max(default.min, min(ignored, default.max))
     modulus = 1 << default.bits
     return (ignored + modulus // 2) % modulus - modulus // 2
-
-
-def _with_divisor(xp: ModuleType, criterion: Criterion, layout: Layout) -> Criterion:
-    """Return the criterion with what the mean divides by: the number of examples, or the weights of the counted."""
-    ids, class_weights = criterion.class_ids, criterion.class_weights
-    if ids is None or (class_weights is None and criterion.ignored_id is None):
-        # A list, since the compiler of PyTorch refuses a generator here. The mean over no example is 0.
-        number = math.prod([length for i, length in enumerate(layout.shape) if i not in layout.axes])
-        return criterion._replace(divisor=max(number, 1))
-    return _over_weights(xp, criterion, layout)
 
 
 def _over_weights(xp: ModuleType, criterion: Criterion, layout: Layout) -> Criterion:

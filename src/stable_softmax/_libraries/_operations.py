@@ -78,6 +78,8 @@ def block_factor(xp: ModuleType) -> int:
 
 def indices_along(xp: ModuleType, length: int, like: Any, dtype: Any) -> Any:
     """Return 0, 1, ... on the device, or the devices, of an array."""
+    if is_numpy(xp):
+        return np.arange(length, dtype=dtype)
     # JAX moves what has no device of its own to where the others are. Its `device` is a sharding, which may not fit.
     place = None if is_jax(xp) else getattr(like, "device", None)
     indices = xp.arange(length, dtype=dtype, device=place)
