@@ -16,7 +16,8 @@ LAYOUTS = (
     ("axis 1", (64, 1000, 64), 1, "C"),
     ("Fortran order", (16384, 100), -1, "F"),
 )
-OPERATIONS = ("softmax", "log_softmax", "logsumexp")
+# Each operation, and the ratio to reach.
+OPERATIONS = {"softmax": 1.0, "log_softmax": 1.2, "logsumexp": 0.75}
 
 
 def works(quick: bool) -> Iterator[Work]:
@@ -28,7 +29,7 @@ def works(quick: bool) -> Iterator[Work]:
 
 
 def _on_logits(layout, logits, axis):
-    for operation in OPERATIONS:
+    for operation, target in OPERATIONS.items():
         ours, peer = (partial(getattr(side, operation), logits, axis=axis) for side in (stable_softmax, special))
         name = f"{operation}, {layout}"
-        yield Work("NumPy, layouts", name, logits.shape, str(logits.dtype), "SciPy", 0.75, ours, peer)
+        yield Work("NumPy, layouts", name, logits.shape, str(logits.dtype), "SciPy", target, ours, peer)
