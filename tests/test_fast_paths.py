@@ -163,4 +163,40 @@ def test_kept_plans_hold_no_array_and_are_bounded():
     gc.collect()
     assert [reference() for reference in watched] == [None, None]
     for function in (_arrays._dtypes, _loss._plan):
-        assert function.kept().currsize <= 512
+        assert function.cache_info().currsize <= 512
+
+
+@pytest.mark.only_backends("numpy")
+def test_kept_plans_know_an_index_by_its_value():
+    class Axis:
+        value = 0
+
+        def __index__(self):
+            return self.value
+
+    axis, z, y = Axis(), np.arange(9.0).reshape(3, 3) ** 2, np.asarray([0, 1, 1])
+    function = stable_softmax.softmax_crossentropy_with_logits
+    first = function(z, y, axis)
+    axis.value = 1
+    np.testing.assert_array_equal(function(z, y, axis), function(z, y, 1))
+    assert not np.array_equal(first, function(z, y, 1))
+    watched = weakref.ref(axis)
+    del axis
+    gc.collect()
+    assert watched() is None
+
+
+@pytest.mark.only_backends("torch")
+def test_blocks_are_where_the_logits_are(library, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(_plan, "BLOCK_BYTES", 1 << 10)
+    z, y = (
+        library.logits(np.random.default_rng(3).normal(size=(200, 100)), "float32"),
+        library.array(np.zeros(200, int)),
+    )
+    with torch.device("meta"):
+        losses = stable_softmax.softmax_crossentropy_with_logits(z, y)
+        results = [losses, stable_softmax.logsumexp(z), stable_softmax.softmax(z[:1].expand(200, 100)), losses.mean()]
+        results.append(stable_softmax.softmax_crossentropy_with_logits(z, y, reduction="mean"))
+    assert {result.device.type for result in results} == {"cpu"}
+    torch.testing.assert_close(results[3], results[4])

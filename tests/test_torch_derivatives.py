@@ -172,3 +172,15 @@ def test_backward_again_through_a_kept_graph(reduction):
     torch.testing.assert_close(
         first, 3 * stable_softmax.grad_softmax_crossentropy_with_logits(z.detach(), y, reduction=reduction)
     )
+
+
+def test_what_hooks_keep_is_not_overwritten():
+    z, y, kept = torch.randn(40, 100, requires_grad=True), torch.randint(100, (40,)), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or len(kept) - 1, kept.__getitem__):
+        loss = stable_softmax.softmax_crossentropy_with_logits(z, y, reduction="sum")
+    before = [tensor.clone() for tensor in kept]
+    (3 * loss).backward()
+    assert all(map(torch.equal, kept, before))
+    torch.testing.assert_close(
+        z.grad, 3 * stable_softmax.grad_softmax_crossentropy_with_logits(z.detach(), y, reduction="sum")
+    )

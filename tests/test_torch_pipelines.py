@@ -194,6 +194,15 @@ def gradient_within(z, y):
 TRACED = {**FUNCTIONS, "grad within": gradient_within}
 
 
+@pytest.mark.thorough
+def test_compiled_program_of_no_examples():
+    torch.compiler.reset()
+    z, y = torch.zeros(0, 300, dtype=torch.float64), torch.zeros(0, dtype=torch.int64)
+    softmax, _, loss, gradient = torch.compile(everything_of_rows)(z, y, -1)
+    assert softmax.shape == gradient.shape == (0, 300)
+    assert loss.shape == (0,)
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_one_exported_program_serves_all_numbers_of_classes(strict):
     class Module(torch.nn.Module):

@@ -62,7 +62,7 @@ def softmax_crossentropy_with_logits(
 
     Notes
     -----
-    ``log1p(sum of exp(z) over the other classes / exp(z_y))``, of shifted logits where these would not fit the dtype.
+    ``log1p(sum of exp(z) over the other classes / exp(z_y))``, of logits that are shifted into the dtype's range.
     The sum leaves the label out, so that a confident prediction keeps its loss: it is tiny, but not 0. The options make
     it ``sum of q * -log_softmax(z)``, where 0 times infinity is 0, with ``q = w_y * (1 - smoothing) * onehot(y) +
     w * smoothing / C``, or ``w * ((1 - smoothing) * t + smoothing / C)``, as in PyTorch's ``cross_entropy``.

@@ -37,7 +37,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     Notes
     -----
     ``exp(z - s) / sum(exp(z - s))``, the more accurate of the two forms with a shift ``s``; see Blanchard, Higham and
-    Higham (2021), doi:10.1093/imanum/draa038. The shift is ``max(z)``, or less where these exponentials fit the dtype.
+    Higham (2021), doi:10.1093/imanum/draa038. The shift is ``max(z)``, or less: 0 for most rows.
 
     Examples
     --------

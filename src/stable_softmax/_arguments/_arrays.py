@@ -50,7 +50,7 @@ def kept_for_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
                 pass
         return function(xp, *arguments)
 
-    call.kept = keeping.cache_info  # type: ignore[attr-defined]
+    call.cache_info = keeping.cache_info  # type: ignore[attr-defined]
     return call
 
 
@@ -171,6 +171,14 @@ def remedy_for_index(axis: object) -> str:
     if isinstance(axis, str) and axis in ("none", "mean", "sum"):
         return ": reduction is a keyword"
     return ": make it static under jit" if is_array(axis) else ""
+
+
+def plain_index(value: Any) -> Any:
+    """Return an integer as Python's own, and anything else as it is, to be refused."""
+    try:
+        return index_of(value)
+    except TypeError:
+        return value
 
 
 def index_of(value: Any) -> int:

@@ -17,6 +17,7 @@ from stable_softmax._arguments._arrays import (
     is_of_numpy,
     kept_for_numpy,
     layout_of,
+    plain_index,
     remedy_for_index,
     together,
     where_of,
@@ -71,7 +72,7 @@ def loss_of(
     label_smoothing = label_smoothing if smoothing is None else smoothing
     z_loss = z_loss if penalty is None else penalty
     kinds = (_Kind(tuple(array.shape), array.dtype) for array in (logits, answers))
-    plan = _plan(xp, *kinds, axis, label_smoothing, z_loss, reduction, dtype)
+    plan = _plan(xp, *kinds, plain_index(axis), label_smoothing, z_loss, reduction, dtype)
     layout, holds_ids = plan.layout, plan.holds_ids
     for array in vectors:
         _check_vector(xp, array, layout)

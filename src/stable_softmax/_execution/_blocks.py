@@ -10,7 +10,7 @@ import numpy as np
 from stable_softmax._execution._plan import BLOCK_BYTES, Layout, Part, Result, blocks_of, is_short, part_of
 from stable_softmax._execution._workers import for_each, get_workers
 from stable_softmax._libraries import is_numpy
-from stable_softmax._libraries._operations import block_factor, strides_of
+from stable_softmax._libraries._operations import block_factor, empty, strides_of
 
 
 def run_on_blocks(
@@ -50,7 +50,7 @@ def run_on_blocks(
 
 @cache
 def _keep_freed_memory() -> None:
-    """Let the C library keep what a block's temporary arrays take, for those of the next block.
+    """Let the C library keep what a block's temporary arrays take (of NumPy's size), for those of the next block.
 
     glibc gives freed memory back to the system, and pays for new pages, beyond twice the largest piece that it has seen
     freed. In a new process that is less than a few blocks, and the pages then cost several times as much as the work.
@@ -82,6 +82,6 @@ def _output(xp: ModuleType, logits: Any, layout: Layout, result: Result, blocks:
     if result == "classes" and 0 not in strides_of(logits):
         return xp.empty_like(logits, dtype=layout.dtype)
     if result == "classes":
-        return xp.empty(logits.shape, dtype=layout.dtype)
+        return empty(xp, logits.shape, layout.dtype, logits)
     shape = tuple(1 if i in layout.axes else length for i, length in enumerate(logits.shape))
-    return xp.empty((blocks,) if result == "total" else shape, dtype=layout.working)
+    return empty(xp, (blocks,) if result == "total" else shape, layout.working, logits)

@@ -86,7 +86,7 @@ def runs_in_parts(xp: ModuleType, *arrays: Any) -> bool:
         return False
     from stable_softmax._libraries import _torch
 
-    return _torch.is_unrecorded(*arrays)
+    return _torch.needs_no_graph(*arrays)
 
 
 def warns(xp: ModuleType) -> bool:

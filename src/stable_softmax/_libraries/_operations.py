@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stable_softmax._libraries import is_jax, is_numpy, is_torch, warns
+from stable_softmax._libraries import is_jax, is_numpy, is_torch, is_writable, warns
 
 
 def computed_dtype(xp: ModuleType, dtype: Any) -> Any:
@@ -41,6 +41,11 @@ def computed(function: Callable[..., Any], *arrays: Any, into: Any = None) -> An
     return function(*arrays) if into is None else function(*arrays, out=into)
 
 
+def computed_in_place(xp: ModuleType, function: Callable[..., Any], *arrays: Any) -> Any:
+    """Return the function of the arrays, in the place of the last where the library writes to memory."""
+    return computed(function, *arrays, into=arrays[-1] if is_writable(xp, arrays[-1]) else None)
+
+
 def is_any(xp: ModuleType, values: Any) -> bool:
     """Return whether any value is true, or not 0: of an array whose values can be read for free."""
     return bool(np.count_nonzero(values) if is_numpy(xp) else xp.count_nonzero(values))
@@ -65,6 +70,11 @@ def is_known(xp: ModuleType, length: Any) -> bool:
 def strides_of(array: Any) -> tuple[int, ...]:
     """Return how far apart in memory neighbours along each axis are, in any unit."""
     return tuple(array.strides if isinstance(array, np.ndarray) else array.stride())
+
+
+def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
+    """Return memory where an array has its own."""
+    return np.empty(shape, dtype=dtype) if is_numpy(xp) else xp.empty(shape, dtype=dtype, device=like.device)
 
 
 def block_factor(xp: ModuleType) -> int:

@@ -10,12 +10,11 @@ from torch._functorch.pyfunctorch import (
     retrieve_current_functorch_interpreter,
 )
 from torch.autograd import forward_ad
-from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from stable_softmax._libraries._differentiable import Differentiable
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
-# Up to so many classes, what a row leaves of its last vector takes longer than separate passes.
+# With fewer classes than this, what a row leaves of its last vector takes longer than separate passes.
 _SHORT = 48
 
 
@@ -35,9 +34,9 @@ def _runs_at_once(tensor: Any) -> bool:
     )
 
 
-def is_unrecorded(*arrays: Any) -> bool:
+def needs_no_graph(*arrays: Any) -> bool:
     """Whether all tensors are plain, and no derivative of any of them is asked for."""
-    if torch.compiler.is_compiling() or forward_ad._current_level >= 0:
+    if torch.compiler.is_compiling() or forward_ad._current_level >= 0:  # the compiler cannot trace what follows
         return False
     tensors = [array for array in arrays if isinstance(array, torch.Tensor)]
     return all(map(is_plain, tensors)) and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
@@ -52,18 +51,22 @@ def softmax(logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the probabilities in one pass, but for rows that are too short for its vectors: None for these."""
     if len(axes) > 1 or not _runs_at_once(logits) or not logits.is_contiguous():
         return None
-    is_short = logits.stride(axes[0]) == 1 and logits.shape[axes[0]] < _SHORT
+    is_short = logits.is_cpu and logits.stride(axes[0]) == 1 and logits.shape[axes[0]] < _SHORT
     return None if is_short else torch.softmax(logits, axes[0], out=into)
 
 
 def is_compiled_for_cpu(tensor: Any) -> bool:
-    """Whether the compiler is at work, on what runs on the CPU."""
-    return torch.compiler.is_compiling() and bool(tensor.is_cpu)
+    """Whether the compiler is at work, on what runs on one CPU."""
+    return torch.compiler.is_compiling() and bool(tensor.is_cpu) and not hasattr(tensor, "placements")
 
 
 def is_known(length: Any) -> bool:
-    """Whether the compiler knows a length; torch.jit.trace makes a tensor of it."""
-    return not isinstance(length, torch.Tensor) and has_static_value(length)
+    """Whether a length is known, also to the compiler, which takes unknown ones for integers."""
+    if not torch.compiler.is_compiling():
+        return isinstance(length, int)
+    from torch.fx.experimental.symbolic_shapes import has_static_value  # which takes long to import
+
+    return has_static_value(length)
 
 
 def padded(tensor: Any, axis: int, number: int) -> Any:
@@ -101,7 +104,7 @@ def evaluate(function: Differentiable, *arrays: Any) -> Any:
         # It refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
         return _ReverseMode.apply(function, *arrays) if _is_recorded(function, arrays) else function.value(xp, *arrays)
     # A trace cannot hold a function with several results.
-    if torch.jit.is_tracing() or is_unrecorded(*arrays):
+    if torch.jit.is_tracing() or needs_no_graph(*arrays):
         return function.value(xp, *arrays)
     if _maps_nothing(*arrays):
         with retrieve_current_functorch_interpreter().lower():
@@ -190,6 +193,7 @@ class _SavedGradient(_BothModes):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.function, *arrays = inputs
         ctx.mark_non_differentiable(output[1])
+        ctx.is_own = torch._C._autograd._top_saved_tensors_default_hooks(True) is None  # and no one else's in between
         ctx.set_materialize_grads(False)  # of zeros for the gradient's cotangent, as large as the logits
         ctx.save_for_backward(*arrays, output[1])
         ctx.save_for_forward(*arrays)
@@ -201,7 +205,7 @@ class _SavedGradient(_BothModes):
             gradient = None
         elif torch.is_grad_enabled() or forward_ad._current_level >= 0:  # a second derivative may follow
             gradient = ctx.function.vjp(xp, cotangent, *arrays)
-        elif is_plain(cotangent) and not torch._C._autograd._get_current_graph_task_keep_graph():
+        elif ctx.is_own and is_plain(cotangent) and not torch._C._autograd._get_current_graph_task_keep_graph():
             gradient *= cotangent  # new memory would cost several times as much
         else:
             gradient = cotangent * gradient

@@ -8,6 +8,7 @@ from typing import Any
 
 from stable_softmax._libraries._differentiable import Differentiable
 from stable_softmax._libraries._operations import computed, nan_where
+from stable_softmax._libraries._reductions import maximum_along
 from stable_softmax._maths import _labels, _rows
 from stable_softmax._maths._sums import accurate_sum, sum_of_products
 
@@ -41,7 +42,7 @@ def _half_deviation(xp: ModuleType, vector: Any, probabilities: Any, leaders: An
 
 def _leaders(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return weights that share 1 out evenly among the maximal entries."""
-    leading = xp.astype(logits == xp.max(logits, axis=axes, keepdims=True), logits.dtype)
+    leading = xp.astype(logits == maximum_along(xp, logits, axes), logits.dtype)
     number = xp.sum(leading, axis=axes, keepdims=True)
     return leading / xp.where(number > 0, number, 1)
 
@@ -71,7 +72,7 @@ def _logsumexp_vjp(xp: ModuleType, cotangent: Any, logits: Any, axes: tuple[int,
 
 def _shares(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return the softmax, and 0 in a row of nothing but -inf: what is impossible gets no share of a gradient."""
-    nothing = xp.max(logits, axis=axes, keepdims=True) == -xp.inf
+    nothing = maximum_along(xp, logits, axes) == -xp.inf
     return xp.where(nothing, 0, softmax(xp, xp.where(nothing, 0, logits), axes=axes))
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from stable_softmax._libraries import is_eager, is_writable
-from stable_softmax._libraries._operations import computed, is_any
+from stable_softmax._libraries import is_eager
+from stable_softmax._libraries._operations import computed, computed_in_place, is_any
 from stable_softmax._libraries._reductions import maximum_along, softmax_of
 from stable_softmax._maths import _labels
 from stable_softmax._maths._differences import difference, least_shift
@@ -25,7 +25,7 @@ from stable_softmax._maths._sums import accurate_sum, sum_without_maximum
 def softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return `w / sum(w)`."""
     weights = _weights(xp, logits, axes, into)
-    return _quotient(xp, weights, weights.values, accurate_sum(xp, weights.values, axes))
+    return _quotient(xp, weights.values, accurate_sum(xp, weights.values, axes), weights.shift)
 
 
 def log_softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
@@ -70,7 +70,8 @@ def crossentropy_and_gradient(
 ) -> tuple[Any, Any]:
     """Return both from one evaluation of the exponentials."""
     split = _split_at_label(xp, logits, class_ids, axis, into)
-    return _loss(xp, split, axis), _gradient(xp, split, axis, divisor)
+    loss = _loss(xp, split, axis)  # before the gradient takes the weights' place
+    return loss, _gradient(xp, split, axis, divisor)
 
 
 class _Weights(NamedTuple):
@@ -84,16 +85,17 @@ class _Weights(NamedTuple):
 class _Split(NamedTuple):
     """The weights of rows, with the label's apart."""
 
-    weights: _Weights
     #: With 0 at the label.
     others: Any
     #: Their sum.
     rest: Any
     #: The label's.
     weight: Any
-    #: Of which it is the exponential.
+    #: Its logarithm, where it is asked for.
     log_weight: Callable[[], Any]
     place: _labels.Place
+    #: As that of the weights.
+    shift: Any
 
 
 def _weights(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = None) -> _Weights:
@@ -114,16 +116,17 @@ def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int, into
     weights = _weights(xp, logits, (axis,), into)
 
     def log_weight() -> Any:
+        # Asked for where the label's weight is next to nothing, so that the largest is among the others.
         shift = weights.shift
         if shift is None:
-            shift = maximum_along(xp, logits, (axis,)) - xp.log(maximum_along(xp, weights.values, (axis,)))
+            shift = maximum_along(xp, logits, (axis,)) - xp.log(maximum_along(xp, others, (axis,)))
         return difference(xp, _labels.entry(xp, logits, place, axis), shift)
 
     # Compilers pick an entry of the logits, which are there, more easily than of their exponentials.
     is_there = is_eager(xp, logits) or weights.shift is None
     weight = _labels.entry(xp, weights.values, place, axis) if is_there else xp.exp(log_weight())
     others = _labels.with_entry(xp, weights.values, place, axis, 0)
-    return _Split(weights, others, accurate_sum(xp, others, (axis,)), weight, log_weight, place)
+    return _Split(others, accurate_sum(xp, others, (axis,)), weight, log_weight, place, weights.shift)
 
 
 def _loss(xp: ModuleType, split: _Split, axis: int) -> Any:
@@ -142,12 +145,12 @@ def _loss(xp: ModuleType, split: _Split, axis: int) -> Any:
 
 def _gradient(xp: ModuleType, split: _Split, axis: int, divisor: int) -> Any:
     numerators = _labels.with_entry(xp, split.others, split.place, axis, -split.rest)
-    return _quotient(xp, split.weights, numerators, split.rest + split.weight, divisor)
+    return _quotient(xp, numerators, split.rest + split.weight, split.shift, divisor)
 
 
-def _quotient(xp: ModuleType, weights: _Weights, numerators: Any, total: Any, divisor: int = 1) -> Any:
-    """Return what the numerators are of `total * divisor`."""
-    if weights.shift is None:
+def _quotient(xp: ModuleType, numerators: Any, total: Any, shift: Any, divisor: int = 1) -> Any:
+    """Return what the numerators are of `divisor` times the sum of the weights, which are shifted like this."""
+    if shift is None:
         # The library's own sum may add one term after another, and is then off by much for all terms of a row.
         total = xp.where(xp.abs(total - 1) <= 8 * xp.finfo(total.dtype).eps, 1, total)
         if divisor == 1 and is_eager(xp, total) and not is_any(xp, total != 1):
@@ -171,7 +174,7 @@ def _fused_exponentials(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> A
 
 def _exponentials(xp: ModuleType, shifted: Any) -> Any:
     """Return `e`, in the place of `d` where that can be."""
-    return computed(xp.exp, shifted, into=shifted if is_writable(xp, shifted) else None)
+    return computed_in_place(xp, xp.exp, shifted)
 
 
 def _log_total(xp: ModuleType, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:

@@ -3,8 +3,8 @@
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._libraries import is_eager, is_writable
-from stable_softmax._libraries._operations import computed, computed_alone, is_any, is_known
+from stable_softmax._libraries import is_eager
+from stable_softmax._libraries._operations import computed_alone, computed_in_place, is_any, is_known
 from stable_softmax._libraries._reductions import padded, pairwise_length, sum_along, sums_in_order
 from stable_softmax._maths._axes import along_one_axis, can_merge
 
@@ -49,7 +49,7 @@ def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]
         if not is_any(xp, single):
             return total - 1
         ones = xp.floor(exponentials)
-        others = computed(xp.subtract, exponentials, ones, into=ones if is_writable(xp, ones) else None)
+        others = computed_in_place(xp, xp.subtract, exponentials, ones)
         return xp.where(single, accurate_sum(xp, others, axes), total - 1)
     # Compilers vectorize this within a sum better than a selection.
     ones = xp.floor(exponentials)
@@ -66,7 +66,7 @@ def _compiled_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     for axis, length in zip(axes, lengths, strict=True):
         while is_known(xp, terms.shape[axis]) and terms.shape[axis] > length:
             terms = padded(terms, axis, -terms.shape[axis] % length)
-            blocks = (*terms.shape[:axis], -1, length, *terms.shape[axis + 1 :])
+            blocks = (*terms.shape[:axis], terms.shape[axis] // length, length, *terms.shape[axis + 1 :])
             terms = xp.sum(xp.reshape(terms, blocks), axis=axis + 1)
         terms = xp.sum(terms, axis=axis, keepdims=True)
     return terms
