@@ -110,11 +110,20 @@ def test_tensors_without_gradient_in_blocks(library, monkeypatch, layout, precis
 
 
 @pytest.mark.only_backends("torch")
-def test_librarys_own_softmax_where_values_cannot_be_read(library, monkeypatch):
-    """As on a GPU."""
+@pytest.mark.parametrize("factor", [1, 0.5, 1.7])
+@pytest.mark.parametrize("readable", [True, False])
+def test_librarys_own_softmax(library, monkeypatch, readable, factor):
+    """Also where values cannot be read, as on a GPU, and where its sum is wrong, as in PyTorch's issue 147284."""
     from stable_softmax._libraries import _torch
 
-    monkeypatch.setattr(_torch, "is_plain", lambda _: False)
+    def scaled(*arguments):
+        probabilities = own(*arguments)
+        return None if probabilities is None else probabilities.mul_(factor)
+
+    own = _torch.softmax
+    monkeypatch.setattr(_torch, "softmax", scaled)
+    if not readable:
+        monkeypatch.setattr(_torch, "is_plain", lambda _: False)
     leads = -np.log(2.0**-24 * np.asarray([0.6, 1.1, 1.7, 3.0]))
     rows = [leading_rows(lead, "float32") for lead in (3, 20, 80, 200)]
     logits = [np.concatenate([row, np.full((4, 300), -2.0)], axis=1) for row in rows]
