@@ -45,7 +45,7 @@ def logsumexp(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     infinite = xp.isinf(maximum)
     exponentials = _fused_exponentials(xp, logits, axes)
     if exponentials is None and is_eager(xp, logits):
-        exponentials = _exponentials(xp, difference(xp, logits, maximum))
+        exponentials = computed_in_place(xp, xp.exp, difference(xp, logits, maximum))
     elif exponentials is None:  # where debuggers report a NaN that is left out in the end
         exponentials = xp.exp(xp.clip(difference(xp, logits, xp.where(infinite, 0, maximum)), max=0))
     # The logarithm is added to the maximum: only beside a small one do all its digits count.
@@ -99,6 +99,10 @@ class _Split(NamedTuple):
 
 
 def _weights(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = None) -> _Weights:
+    """Return what takes the least time: the library's own probabilities in one pass, or else exponentials.
+
+    These need no shift, and so no pass for it, where values can be read and fit.
+    """
     probabilities = softmax_of(xp, logits, axes, into)
     if probabilities is not None:
         return _Weights(probabilities, None)
@@ -107,7 +111,7 @@ def _weights(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = Non
         return _Weights(xp.exp(difference(xp, logits, shift)), shift)
     shift = least_shift(xp, shift)
     if is_any(xp, shift):
-        return _Weights(_exponentials(xp, difference(xp, logits, shift, into)), shift)
+        return _Weights(computed_in_place(xp, xp.exp, difference(xp, logits, shift, into)), shift)
     return _Weights(computed(xp.exp, logits, into=into), shift)
 
 
@@ -170,11 +174,6 @@ def _fused_exponentials(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> A
     """Return `e` from the library's own probabilities, if it has them in one pass."""
     probabilities = softmax_of(xp, logits, axes)
     return None if probabilities is None else _over(xp, probabilities, maximum_along(xp, probabilities, axes))
-
-
-def _exponentials(xp: ModuleType, shifted: Any) -> Any:
-    """Return `e`, in the place of `d` where that can be."""
-    return computed_in_place(xp, xp.exp, shifted)
 
 
 def _log_total(xp: ModuleType, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
