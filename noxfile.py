@@ -24,7 +24,7 @@ BACKENDS = {
 # The coverage is measured on one Python, with these files, which are fast: with all of them it costs half of the time.
 COVERING = (
     *("arguments", "blocks", "contract", "contract_matrix", "differentiable", "extremes", "fuzz", "import"),
-    *("kinds_of_arrays", "report", "textbook", "threads", "workers", "jax", "jax_pipelines"),
+    *("fast_paths", "kinds_of_arrays", "report", "textbook", "threads", "workers", "jax", "jax_pipelines"),
     *("torch_derivatives", "torch_orders", "torch_pipelines"),
 )
 QUICK = {

@@ -25,7 +25,7 @@ def per_row(backend, logits, class_ids, dtype):
 
 
 @pytest.mark.only_backends("numpy", "torch", "array-api-strict")
-@pytest.mark.parametrize("classes", [7, 100, 5000])
+@pytest.mark.parametrize("classes", [7, 100, 2000])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_a_row_does_not_depend_on_its_neighbours(library, precision, classes):
     """One row needs a shift, another the exact sum, in the next the label is without weight: no other row changes."""
@@ -49,7 +49,7 @@ def test_a_row_does_not_depend_on_its_neighbours(library, precision, classes):
 def test_what_needs_no_shift_loses_nothing_to_one(library, precision):
     """The contract without its term for the range of the row, where the maximum lies in [0, 31]."""
     rng = np.random.default_rng(32)
-    logits = representable(31 - 60 * rng.random((3000, 10)), precision)
+    logits = representable(31 - 60 * rng.random((1000, 10)), precision)
     logits[:, 3] = np.clip(logits[:, 3], 0, None)
     class_ids = rng.integers(0, 10, size=len(logits))
     z, y = library.logits(logits, precision), library.array(class_ids)
@@ -110,8 +110,7 @@ def test_tensors_without_gradient_in_blocks(library, monkeypatch, layout, precis
 
 
 @pytest.mark.only_backends("torch")
-@pytest.mark.parametrize("factor", [1, 0.5, 1.7])
-@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize(("readable", "factor"), [(True, 0.5), (False, 1), (False, 1.7)])
 def test_librarys_own_softmax(library, monkeypatch, readable, factor):
     """Also where values cannot be read, as on a GPU, and where its sum is wrong, as in PyTorch's issue 147284."""
     from stable_softmax._libraries import _torch
@@ -127,7 +126,7 @@ def test_librarys_own_softmax(library, monkeypatch, readable, factor):
     leads = -np.log(2.0**-24 * np.asarray([0.6, 1.1, 1.7, 3.0]))
     rows = [leading_rows(lead, "float32") for lead in (3, 20, 80, 200)]
     logits = [np.concatenate([row, np.full((4, 300), -2.0)], axis=1) for row in rows]
-    logits.append(np.where(np.arange(5000) == 0, leads[:, None], 0))
+    logits.append(np.where(np.arange(1500) == 0, leads[:, None], 0))
     for rows in logits:
         rows = representable(rows, "float32")
         for class_ids in (np.arange(4), (np.arange(4) + 1) % 4):

@@ -36,10 +36,11 @@ def _runs_at_once(tensor: Any) -> bool:
 
 def needs_no_graph(*arrays: Any) -> bool:
     """Whether all tensors are plain, and no derivative of any of them is asked for."""
-    if torch.compiler.is_compiling() or forward_ad._current_level >= 0:  # the compiler cannot trace what follows
+    if torch.compiler.is_compiling():  # pragma: no cover - traced, never run: the compiler cannot trace what follows
         return False
     tensors = [array for array in arrays if isinstance(array, torch.Tensor)]
-    return all(map(is_plain, tensors)) and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+    is_recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return forward_ad._current_level < 0 and not is_recorded and all(map(is_plain, tensors))
 
 
 def block_factor() -> int:

@@ -61,7 +61,8 @@ def _compiled_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     """Return the sum over `axes`, whose lengths may be unknown, by a compiler that adds up one vector after another."""
     lengths = [max(_FEW, pairwise_length(xp, terms, axis)) for axis in axes]
     long = [not is_known(xp, terms.shape[i]) or terms.shape[i] > n for i, n in zip(axes, lengths, strict=True)]
-    if True in long and terms.dtype == xp.float32:  # in blocks, other operations would not be part of the same loop
+    if True in long and terms.dtype == xp.float32:  # pragma: no cover - traced, never run
+        # In blocks, other operations would not be part of the same loop.
         return xp.astype(xp.sum(terms, axis=axes, keepdims=True, dtype=xp.float64), terms.dtype)
     for axis, length in zip(axes, lengths, strict=True):
         while is_known(xp, terms.shape[axis]) and terms.shape[axis] > length:
