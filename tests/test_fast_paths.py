@@ -162,7 +162,7 @@ def test_kept_plans_refuse_what_they_refused():
 
 @pytest.mark.only_backends("numpy")
 def test_kept_plans_hold_no_array_and_are_bounded():
-    for size in range(2000):
+    for size in range(600):
         logits, class_ids = np.zeros((size + 1, 3)), np.zeros(size + 1, int)
         stable_softmax.softmax(logits)
         stable_softmax.softmax_crossentropy_with_logits(logits, class_ids)

@@ -151,7 +151,6 @@ def everything_of_rows(z, y, axis):
 @pytest.mark.parametrize(
     ("classes", "axis", "dynamic", "precision"),
     [
-        (1000, -1, False, "float32"),
         (50_257, -1, True, "float32"),
         (10_007, 0, False, "float64"),
     ],
