@@ -8,9 +8,9 @@ from typing import Any
 from stable_softmax._arguments._arrays import is_of_kind, wider_dtype
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_eager, warns
-from stable_softmax._libraries._operations import nan_where, without_gradient
+from stable_softmax._libraries._operations import all_in_range, nan_where, without_gradient
 from stable_softmax._maths._conversion import converted
-from stable_softmax._maths._labels import all_in_range, in_range, is_marked
+from stable_softmax._maths._labels import in_range, is_marked
 from stable_softmax._maths._targets import Criterion
 
 

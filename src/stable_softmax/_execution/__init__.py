@@ -27,11 +27,10 @@ def run(
     every part gets as it is. The results have the dtype of the result; the kernel returns a tuple if there are several.
     It may get memory for the one that has an entry for each class, as `into`.
     """
+    on_part = partial(_partial_results, kernel, layout, results)
     if is_dask(xp):
-        on_part = partial(_partial_results, kernel, layout, results)
         values = _dask.run_on_chunks(on_part, layout, logits, others, results)
     elif runs_in_parts(xp, logits, *others) and is_large(layout):
-        on_part = partial(_partial_results, kernel, layout, results)
         values = _blocks.run_on_blocks(on_part, xp, layout, logits, others, results)
     else:
         values = _kernel_results(kernel, layout, xp, logits, *others, axes=layout.axes)

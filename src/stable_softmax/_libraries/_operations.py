@@ -51,6 +51,15 @@ def is_any(xp: ModuleType, values: Any) -> bool:
     return bool(np.count_nonzero(values) if is_numpy(xp) else xp.count_nonzero(values))
 
 
+def all_in_range(xp: ModuleType, class_ids: Any, classes: int) -> bool:
+    """Return whether all class ids lie in [0, classes), without a temporary array."""
+    if 0 in class_ids.shape:
+        return True
+    if is_numpy(xp):  # as unsigned integers, the negative ones are the largest
+        return bool(class_ids.view(f"u{class_ids.itemsize}").max() < classes)
+    return bool(xp.min(class_ids) >= 0 and xp.max(class_ids) < classes)
+
+
 def clipped(xp: ModuleType, values: Any, smallest: float, largest: float) -> Any:
     """Return the values, at least and at most so much."""
     if is_numpy(xp):  # whose own function takes several microseconds

@@ -6,8 +6,8 @@ Class ids come with an axis of length 1 in the place of the class axis.
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from stable_softmax._libraries import is_eager, is_numpy, is_split, is_writable
-from stable_softmax._libraries._operations import entries_along, indices_along, is_known, nan_where
+from stable_softmax._libraries import is_eager, is_split, is_writable
+from stable_softmax._libraries._operations import all_in_range, entries_along, indices_along, is_known, nan_where
 
 
 class Place(NamedTuple):
@@ -80,15 +80,6 @@ def _along(xp: ModuleType, shape: tuple[int, ...], axis: int, class_ids: Any) ->
 
 def _reshaped(xp: ModuleType, array: Any, ndim: int, axis: int) -> Any:
     return xp.reshape(array, (1,) * axis + (-1,) + (1,) * (ndim - axis - 1))
-
-
-def all_in_range(xp: ModuleType, class_ids: Any, classes: int) -> bool:
-    """Return whether all class ids lie in [0, classes), without a temporary array."""
-    if 0 in class_ids.shape:
-        return True
-    if is_numpy(xp):  # as unsigned integers, the negative ones are the largest
-        return bool(class_ids.view(f"u{class_ids.itemsize}").max() < classes)
-    return bool(xp.min(class_ids) >= 0 and xp.max(class_ids) < classes)
 
 
 def in_range(class_ids: Any, classes: int) -> Any:
