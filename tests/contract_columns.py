@@ -11,6 +11,7 @@ from loss_options import with_arrays
 
 from stable_softmax import (
     grad_softmax_crossentropy_with_logits,
+    hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
@@ -25,6 +26,7 @@ FUNCTIONS = {
     "gradient": grad_softmax_crossentropy_with_logits,
     "both": value_and_grad_softmax_crossentropy_with_logits,
     "hvp": hvp_softmax_crossentropy_with_logits,
+    "diagonal": hessian_diagonal_softmax_crossentropy_with_logits,
 }
 COLUMNS = [*FUNCTIONS, pytest.param("autodiff", marks=pytest.mark.only_backends("jax", "torch"))]
 
@@ -49,8 +51,8 @@ class Row(NamedTuple):
         return pytest.raises(ValueError, match=matching(self.error)) if raises else nullcontext()
 
     def results(self, column):
-        """Return what a column gives: the Hessian's product is NaN and 0 where the gradient is, and else finite."""
-        if column == "hvp":
+        """Return what a column gives: what the Hessian gives is NaN and 0 where the gradient is, and else finite."""
+        if column in ("hvp", "diagonal"):
             gradient = np.asarray(self.gradient, float)
             product = np.full(gradient.shape, FINITE, object)
             product[np.isnan(gradient)], product[gradient == 0] = np.nan, 0

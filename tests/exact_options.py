@@ -51,6 +51,7 @@ class ExactResults(NamedTuple):
     loss: Scaled
     gradient: Scaled
     product: Scaled
+    diagonal: Scaled
     softmax: Scaled
     log_softmax: Scaled
     logsumexp: Scaled
@@ -86,7 +87,7 @@ def exact_results(case, vector):
 
 def _ignored(classes):
     scalar, row = (ZERO,) * 4, ([ZERO] * classes,) * 4
-    return scalar, row, row, row, row, scalar
+    return scalar, row, row, row, row, row, scalar
 
 
 def _results(logits, answer, left, weights, vector, smoothing, z_loss):
@@ -117,6 +118,8 @@ def _results(logits, answer, left, weights, vector, smoothing, z_loss):
     centred = [arb(v) - vector[logits.index(top)] for v in vector]
     mean, spread = _dot(p, centred), _dot(p, map(abs, centred))
     along, length = _dot(p, map(arb, vector)), _dot(p, map(abs, vector))
+    # 1 - p, which is what the others have.
+    variances = [p[c] * _sum(p[:c] + p[c + 1 :]) for c in classes]
     bent = [p[c] * (abs(centred[c]) + spread) for c in classes]
 
     def constant(value):
@@ -130,6 +133,12 @@ def _results(logits, answer, left, weights, vector, smoothing, z_loss):
             [steepest * bent[c] + 2 * z_loss * p[c] * length for c in classes],
             [2 * z_loss * size * a for a in bent],
             constant(steepest * 2 * max(map(abs, vector))),
+        ),
+        (
+            [steepness * variances[c] + 2 * z_loss * p[c] ** 2 for c in classes],
+            [steepest * variances[c] + 2 * z_loss * p[c] ** 2 for c in classes],
+            [2 * z_loss * size * a for a in variances],
+            constant(steepest),
         ),
         (p, p, constant(ZERO), constant(ZERO)),
         (log_p, list(map(abs, log_p)), constant(ZERO), constant(ZERO)),

@@ -43,7 +43,8 @@ def all_results(logits, class_ids, axis, **options):
     normalized = [getattr(stable_softmax, name)(logits, axis) for name in ("softmax", "log_softmax", "logsumexp")]
     losses = stable_softmax.softmax_crossentropy_with_logits(logits, class_ids, axis)
     product = stable_softmax.hvp_softmax_crossentropy_with_logits(logits, class_ids, np.cos(logits), axis, **options)
-    return [loss, losses, gradient, product, *normalized]
+    diagonal = stable_softmax.hessian_diagonal_softmax_crossentropy_with_logits(logits, class_ids, axis, **options)
+    return [loss, losses, gradient, product, diagonal, *normalized]
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "z_loss": 1e-3, "ignore_index": 2}])

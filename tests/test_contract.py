@@ -285,6 +285,7 @@ def test_dask_stays_lazy_and_takes_any_chunks(backend):
         (softmax_crossentropy_with_logits, (z, y), (logits, class_ids)),
         (grad_softmax_crossentropy_with_logits, (z, y), (logits, class_ids)),
         (stable_softmax.hvp_softmax_crossentropy_with_logits, (z, y, v), (logits, class_ids, vector)),
+        (stable_softmax.hessian_diagonal_softmax_crossentropy_with_logits, (z, y), (logits, class_ids)),
     ):
         result = function(*lazy)
         assert isinstance(result, dask.array.Array)

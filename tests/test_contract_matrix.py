@@ -321,11 +321,10 @@ def test_argument_of_another_library(backend, argument):
     """Only the logits are traced under jit: what else is traced is an array of JAX, wherever it came from."""
     others = {"reference_answers": np.asarray([0, 2]), argument: np.ones(3 if argument == "class_weights" else (2, 3))}
     for name, function in FUNCTIONS.items():
-        if name == "hvp":
-            others.setdefault("vector", np.ones((2, 3)))
-        elif argument == "vector":
+        if argument == "vector" and name != "hvp":
             continue
-        rest = {name: array if name == argument else backend.array(array) for name, array in others.items()}
+        given = others | {"vector": np.ones((2, 3))} if name == "hvp" else others
+        rest = {name: array if name == argument else backend.array(array) for name, array in given.items()}
         with pytest.raises(
             TypeError, match=matching(f"all arrays must ... one array library, ... {argument} is numpy...")
         ):

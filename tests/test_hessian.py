@@ -1,11 +1,18 @@
-"""The Hessian-vector product, against exact arithmetic and against central differences of the gradient."""
+"""The Hessian: its products against exact arithmetic and central differences of the gradient, and its diagonal."""
 
 import numpy as np
 import pytest
 from flint import arb, ctx
 
-from stable_softmax import grad_softmax_crossentropy_with_logits, hvp_softmax_crossentropy_with_logits
+import stable_softmax
+from stable_softmax import (
+    grad_softmax_crossentropy_with_logits,
+    hessian_diagonal_softmax_crossentropy_with_logits,
+    hvp_softmax_crossentropy_with_logits,
+)
 from stable_softmax.report._contract import PRECISIONS, representable
+
+EPS = np.finfo(np.float64).eps
 
 
 def exact_product(logits, vector):
@@ -93,3 +100,53 @@ def test_bad_vector(library, vector, error, message):
     z, y = library.array(np.zeros((2, 3))), library.array(np.zeros(2, np.int64))
     with pytest.raises(error, match=message):
         hvp_softmax_crossentropy_with_logits(z, y, vector if vector is None else library.array(vector))
+
+
+def exact_variances(logits):
+    """Return p * (1 - p), where 1 - p is the sum of the other classes' probabilities."""
+    variances = np.empty_like(logits)
+    with ctx.workprec(4000):
+        for i, row in enumerate(logits.tolist()):
+            exponentials = [(arb(z) - max(row)).exp() for z in row]
+            square = sum(exponentials, arb(0)) ** 2
+            others = [sum(exponentials[:j] + exponentials[j + 1 :], arb(0)) for j in range(len(row))]
+            variances[i] = [float(e * rest / square) for e, rest in zip(exponentials, others, strict=True)]
+    return variances
+
+
+@pytest.mark.parametrize("lead", [0, 20, 60])
+def test_diagonal_keeps_all_digits(backend, dtype, lead):
+    """Also those of a class that leads so far that its probability rounds to 1."""
+    logits, class_ids, _ = rows(dtype, lead)
+    exact = exact_variances(logits)
+    diagonal = backend.call(
+        hessian_diagonal_softmax_crossentropy_with_logits,
+        backend.logits(logits, dtype),
+        backend.array(class_ids),
+        reduction="sum",
+    )
+    working, rounding = PRECISIONS["float64" if dtype == "float64" else "float32"], PRECISIONS[dtype]
+    span = np.ptp(logits, axis=1, keepdims=True)
+    allowed = 2 * (span + 2 * np.log2(5) + 16) * working.unit_roundoff * exact + 5 * working.smallest_normal
+    if rounding is not working:
+        allowed += rounding.unit_roundoff * np.maximum(exact, rounding.smallest_normal)
+    assert np.max(np.abs(diagonal - exact) / allowed) <= 1
+
+
+@pytest.mark.only_backends("jax", "torch")
+@pytest.mark.parametrize("lead", [0, 20])
+def test_slopes_of_the_diagonal_keep_their_digits(library, lead):
+    """In both modes: `(1 - 2 * p_j) * p_j * (v_j - sum(p * v))`, and its transpose."""
+    logits, class_ids, vector = rows("float64", lead)
+    z, v = library.logits(logits, "float64"), library.logits(vector, "float64")
+
+    def diagonal(z):
+        return hessian_diagonal_softmax_crossentropy_with_logits(z, library.array(class_ids), reduction="sum")
+
+    product, magnitudes = exact_product(logits, vector)
+    slopes = library.numpy(library.transformations.jvp(diagonal, (z,), (v,))[1])
+    p = library.numpy(stable_softmax.softmax(z))
+    np.testing.assert_array_less(np.abs(slopes - (1 - 2 * p) * product), 128 * EPS * magnitudes)
+    transposed = library.numpy(library.transformations.vjp(diagonal, z)[1](v)[0])
+    product, magnitudes = exact_product(logits, (1 - 2 * p) * vector)
+    np.testing.assert_array_less(np.abs(transposed - product), 128 * EPS * magnitudes)

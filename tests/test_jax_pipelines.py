@@ -14,12 +14,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import stable_softmax
 from stable_softmax import (
     grad_softmax_crossentropy_with_logits,
+    hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
 
 EPS = np.finfo(np.float64).eps
+DIAGONAL = hessian_diagonal_softmax_crossentropy_with_logits
 BOTH = value_and_grad_softmax_crossentropy_with_logits
 NORMALIZATIONS = {name: getattr(stable_softmax, name) for name in ("softmax", "log_softmax", "logsumexp")}
 
@@ -68,6 +70,7 @@ def losses(reduction="mean"):
         yield f"both, {name}", ("logits", *needed), partial(called, BOTH, options)
         yield f"grad, {name}", ("logits", *needed), partial(autodiff, softmax_crossentropy_with_logits, options)
         yield f"product, {name}", ("logits", *needed), partial(product_, options)
+        yield f"diagonal, {name}", ("logits", *needed), partial(called, DIAGONAL, options)
     yield "curvature", ("logits", "class_ids"), partial(curvature, {})
 
 

@@ -9,6 +9,7 @@ from rows import LEADS, leading_rows
 import stable_softmax
 from stable_softmax import (
     grad_softmax_crossentropy_with_logits,
+    hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
@@ -24,17 +25,17 @@ def vector_for(logits, dtype):
 
 
 def all_at_once(logits, reference_answers, vector, **options):
-    """Return loss, gradient and Hessian-vector product: one program for a compiler."""
+    """Return loss, gradient, Hessian-vector product and the Hessian's diagonal: one program for a compiler."""
     both = value_and_grad_softmax_crossentropy_with_logits(logits, reference_answers, **options)
-    return *both, hvp_softmax_crossentropy_with_logits(logits, reference_answers, vector, **options)
+    product = hvp_softmax_crossentropy_with_logits(logits, reference_answers, vector, **options)
+    return *both, product, hessian_diagonal_softmax_crossentropy_with_logits(logits, reference_answers, **options)
 
 
 def results(backend, case, dtype, vector):
     """Call every function, also those that share their code with another where no compiler makes two of it."""
     options = {"reduction": "none"}
-    yield from zip(
-        ("loss", "gradient", "product"), call(backend, all_at_once, case, dtype, vector, **options), strict=True
-    )
+    names = ("loss", "gradient", "product", "diagonal")
+    yield from zip(names, call(backend, all_at_once, case, dtype, vector, **options), strict=True)
     if str(backend) != "jax-jit":
         yield "loss", call(backend, softmax_crossentropy_with_logits, case, dtype, **options)
         yield "gradient", call(backend, grad_softmax_crossentropy_with_logits, case, dtype, **options)
@@ -58,7 +59,8 @@ def test_every_combination_of_options_keeps_the_contract(backend, dtype, names):
         vector = vector_for(case.logits, dtype)
         exact = exact_results(case, vector)
         for name, values in results(backend, case, dtype, vector):
-            more_units = 16 if name == "product" else 0
+            # Of a product of two probabilities, each of which may be off by the bound.
+            more_units = {"product": 16, "diagonal": exact.spans + 2 * np.log2(classes) + 16}.get(name, 0)
             assert_contract(name, values, getattr(exact, name), case, exact.spans, dtype, more_units=more_units)
             if values.ndim == 2 and "where" in case.arrays:
                 assert np.all(values[~case.arrays["where"]] == 0)

@@ -7,6 +7,7 @@ from loss_options import EACH_COMBINATION, IGNORED, Case, call, demanding_case, 
 import stable_softmax
 from stable_softmax import (
     grad_softmax_crossentropy_with_logits,
+    hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
@@ -46,6 +47,19 @@ def test_hessian_product_is_the_slope_of_the_gradient(library, names):
         for logits in (case.logits + STEP * vector, case.logits - STEP * vector)
     )
     np.testing.assert_allclose(product, (up - down) / (2 * STEP), **SLOPE)
+
+
+@pytest.mark.parametrize("names", EACH_COMBINATION)
+def test_hessian_diagonal_is_that_of_the_products(library, names):
+    case = moderate_case(names)
+    for reduction in ("none", "mean"):
+        diagonal = call(
+            library, hessian_diagonal_softmax_crossentropy_with_logits, case, "float64", reduction=reduction
+        )
+        for j in range(case.logits.shape[1]):
+            unit = np.broadcast_to(np.arange(case.logits.shape[1]) == j, case.logits.shape) * 1.0
+            product = call(library, hvp_softmax_crossentropy_with_logits, case, "float64", unit, reduction=reduction)
+            np.testing.assert_allclose(diagonal[:, j], product[:, j], rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("names", EACH_COMBINATION)

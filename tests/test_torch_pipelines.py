@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import stable_softmax
 from stable_softmax import (
     grad_softmax_crossentropy_with_logits,
+    hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
@@ -43,6 +44,7 @@ FUNCTIONS = {
     "mean loss": lambda z, y: softmax_crossentropy_with_logits(z, y, reduction="mean"),
     "gradient": grad_softmax_crossentropy_with_logits,
     "both": value_and_grad_softmax_crossentropy_with_logits,
+    "diagonal": hessian_diagonal_softmax_crossentropy_with_logits,
     "product": lambda z, y: hvp_softmax_crossentropy_with_logits(z, y, z),
     "all options": with_everything,
     "probabilities": lambda z, _: softmax_crossentropy_with_logits(

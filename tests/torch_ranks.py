@@ -11,6 +11,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import stable_softmax
 from stable_softmax import (
+    hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
@@ -44,6 +45,7 @@ def all_results(z, y, where, weights, targets):
         for reduction in ("none", "mean"):
             yield from value_and_grad_softmax_crossentropy_with_logits(z, answers, **options, reduction=reduction)
             yield hvp_softmax_crossentropy_with_logits(z, answers, z, **options, reduction=reduction)
+            yield hessian_diagonal_softmax_crossentropy_with_logits(z, answers, **options, reduction=reduction)
         leaf = z.detach().requires_grad_()
         softmax_crossentropy_with_logits(leaf, answers, **options, reduction="mean").backward()
         yield leaf.grad

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 import stable_softmax
 from stable_softmax import (
     grad_softmax_crossentropy_with_logits,
+    hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     log_softmax,
     logsumexp,
@@ -27,6 +28,7 @@ def single_precision_stays(logits: Single, class_ids: NDArray[np.int64], mask: N
     assert_type(logsumexp(logits, where=mask, keepdims=True), Single)
     assert_type(softmax_crossentropy_with_logits(logits, class_ids, 1, reduction="mean"), Single)
     assert_type(grad_softmax_crossentropy_with_logits(logits, class_ids, where=mask, ignore_index=-100), Single)
+    assert_type(hessian_diagonal_softmax_crossentropy_with_logits(logits, class_ids, z_loss=0.1), Single)
     assert_type(hvp_softmax_crossentropy_with_logits(logits, class_ids, np.ones(3), label_smoothing=0.1), Single)
     loss, gradient = value_and_grad_softmax_crossentropy_with_logits(logits, class_ids, class_weights=np.ones(3))
     assert_type(loss, Single)

@@ -3,6 +3,7 @@
 from stable_softmax import textbook
 from stable_softmax._crossentropy import (
     grad_softmax_crossentropy_with_logits,
+    hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
@@ -15,6 +16,7 @@ __version__ = "0.1.0"
 __all__ = [
     "get_workers",
     "grad_softmax_crossentropy_with_logits",
+    "hessian_diagonal_softmax_crossentropy_with_logits",
     "hvp_softmax_crossentropy_with_logits",
     "log_softmax",
     "logsumexp",

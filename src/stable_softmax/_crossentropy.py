@@ -1,4 +1,4 @@
-"""The cross-entropy of the softmax, its gradient, both at once, and its Hessian times a vector."""
+"""The cross-entropy of the softmax, its gradient, both at once, and its Hessian: times a vector, and the diagonal."""
 
 from typing import Any
 
@@ -268,6 +268,65 @@ def hvp_softmax_crossentropy_with_logits(
         vector=vector,
     )
     return _run(_objective.hessian_product, loss, ("classes",), loss.vector)
+
+
+def hessian_diagonal_softmax_crossentropy_with_logits(
+    logits: Array,
+    reference_answers: AnyArray,
+    axis: int = -1,
+    *,
+    where: AnyArray | None = None,
+    class_weights: AnyArray | None = None,
+    label_smoothing: float | AnyArray = 0.0,
+    ignore_index: int | None = None,
+    z_loss: float | AnyArray = 0.0,
+    reduction: Reduction = "mean",
+    dtype: Any = None,
+) -> Array:
+    """Return the diagonal of the Hessian of the cross-entropy with respect to `logits`, as gradient boosting needs it.
+
+    Parameters
+    ----------
+    logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
+        As for `softmax_crossentropy_with_logits`.
+    reduction : {"none", "mean", "sum"}
+        Of the loss. No example's loss depends on another's logits, so "none" and "sum" give the same.
+
+    Returns
+    -------
+    array of the shape of `logits`
+        Rows of NaN where the loss is NaN, but 0 for what `where` excludes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax_crossentropy_with_logits`.
+
+    Notes
+    -----
+    ``p_j * (1 - p_j)``, where ``1 - p_j`` of the most probable class is the sum of the others' probabilities: the
+    difference is 0 as soon as its probability rounds to 1. Targets ``q`` multiply it by their sum, and the penalty adds
+    ``2 * z_loss * (logsumexp * p_j * (1 - p_j) + p_j**2)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hessian_diagonal_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]))
+    array([[1.92874985e-22, 1.92874985e-22]])
+    """
+    loss = loss_of(
+        logits,
+        reference_answers,
+        axis,
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
+    )
+    return _run(_objective.hessian_diagonal, loss, ("classes",))
 
 
 def _run(kernel: Any, loss: Loss, results: tuple[Result, ...], *others: Any) -> Any:

@@ -17,9 +17,20 @@ def hessian_product(
     xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int, divisor: int = 1, into: Any = None
 ) -> Any:
     """Return the Hessian of each example's loss times its vector, over `divisor`."""
-    share = xp.ones_like(class_ids, dtype=logits.dtype) / divisor
-    share = nan_where(xp, ~_labels.in_range(class_ids, logits.shape[axis]), share)
+    share = _share(xp, logits, class_ids, axis, divisor)
     return computed(xp.multiply, _covariance_product(xp, vector, logits, (axis,)), share, into=into)
+
+
+def hessian_diagonal(xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int = 1, into: Any = None) -> Any:
+    """Return the diagonal of the Hessian of each example's loss, over `divisor`."""
+    rows = variance(xp, logits, axes=(axis,), into=into)
+    return computed(xp.multiply, rows, _share(xp, logits, class_ids, axis, divisor), into=into)
+
+
+def _share(xp: ModuleType, logits: Any, class_ids: Any, axis: int, divisor: int) -> Any:
+    """Return what each example's loss counts for: NaN where its class id is out of range."""
+    share = xp.ones_like(class_ids, dtype=logits.dtype) / divisor
+    return nan_where(xp, ~_labels.in_range(class_ids, logits.shape[axis]), share)
 
 
 def _covariance_product(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> Any:
@@ -76,6 +87,15 @@ def _shares(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     return xp.where(nothing, 0, softmax(xp, xp.where(nothing, 0, logits), axes=axes))
 
 
+def _variance_jvp(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    slopes = 1 - 2 * softmax(xp, logits, axes=axes)
+    return variance(xp, logits, axes=axes), slopes * _covariance_product(xp, vector, logits, axes)
+
+
+def _variance_vjp(xp: ModuleType, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    return _covariance_product(xp, (1 - 2 * softmax(xp, logits, axes=axes)) * cotangent, logits, axes)
+
+
 def _crossentropy_jvp(xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any]:
     losses, gradient = crossentropy_and_gradient(xp, logits, class_ids, axis=axis)
     return losses, sum_of_products(xp, gradient, vector, (axis,))
@@ -110,6 +130,7 @@ def _crossentropy_and_gradient_vjp(
 softmax = Differentiable(_rows.softmax, _softmax_jvp, _covariance_product)
 log_softmax = Differentiable(_rows.log_softmax, _log_softmax_jvp, _log_softmax_vjp)
 logsumexp = Differentiable(_rows.logsumexp, _logsumexp_jvp, _logsumexp_vjp)
+variance = Differentiable(_rows.variance, _variance_jvp, _variance_vjp)
 crossentropy = Differentiable(_rows.crossentropy, _crossentropy_jvp, _crossentropy_vjp, _rows.crossentropy_and_gradient)
 crossentropy_gradient = Differentiable(_rows.crossentropy_gradient, _gradient_jvp, hessian_product)
 crossentropy_and_gradient = Differentiable(

@@ -66,10 +66,24 @@ def hessian_product(
     product = _pulled(xp, product, 1 if targets.scale is None else targets.scale, logits, targets, axes)
     if targets.z_loss is not None:
         probabilities = _derivatives.softmax(xp, logits, axes=axes)
-        large, small = _factors_of_twice(xp, targets.z_loss)
-        slope = _times(xp, small, sum_of_products(xp, probabilities, vector, axes))
-        product = product + _product(xp, large * probabilities, slope)
+        product = product + _bent(xp, probabilities, sum_of_products(xp, probabilities, vector, axes), targets)
     return _of_left(xp, _over_divisor(product, targets), targets)
+
+
+def hessian_diagonal(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return the diagonal of the Hessian of each loss, over the divisor."""
+    logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
+    if targets.is_plain:
+        rows = _derivatives.hessian_diagonal(
+            xp, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor, into=into
+        )
+        return _of_left(xp, rows, targets)
+    rows = _derivatives.hessian_diagonal(xp, logits, targets.class_ids, axis=axes[0])
+    rows = _pulled(xp, rows, 1 if targets.scale is None else targets.scale, logits, targets, axes)
+    if targets.z_loss is not None:
+        probabilities = _derivatives.softmax(xp, logits, axes=axes)
+        rows = rows + _bent(xp, probabilities, probabilities, targets)
+    return _of_left(xp, _over_divisor(rows, targets), targets)
 
 
 def _loss(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
@@ -108,6 +122,12 @@ def _pulled(xp: ModuleType, rows: Any, scale: Any, logits: Any, targets: Targets
     if isinstance(large, float) and large == 1:
         return rows * (scale + slope)
     return rows * scale + _product(xp, large * rows, slope)
+
+
+def _bent(xp: ModuleType, rows: Any, values: Any, targets: Targets) -> Any:
+    """Return the rows times values and the curvature of the penalty as a function of the logsumexp."""
+    large, small = _factors_of_twice(xp, targets.z_loss)
+    return _product(xp, large * rows, _times(xp, small, values))
 
 
 def _factors_of_twice(xp: ModuleType, number: Any) -> tuple[Any, Any]:

@@ -74,6 +74,16 @@ def crossentropy_and_gradient(
     return loss, _gradient(xp, split, axis, divisor)
 
 
+def variance(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return `p * (1 - p)`, where `1 - p` of the largest entry is the sum of the others."""
+    (axis,) = axes
+    leaders = xp.argmax(logits, axis=axis, keepdims=True)
+    split = _split_at_label(xp, logits, leaders, axis, into)
+    sides = xp.abs(_gradient(xp, split, axis, 1))  # `1 - p` at the leader, and `p` elsewhere
+    largest = _quotient(xp, split.weight, split.rest + split.weight, split.shift)
+    return sides * _labels.with_entry(xp, 1 - sides, split.place, axis, largest)
+
+
 class _Weights(NamedTuple):
     """Numbers in proportion to the probabilities of each row."""
 
