@@ -2,18 +2,23 @@
 
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed
+from torch.distributed import ReduceOp
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.nn.functional import all_reduce
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import stable_softmax
 from stable_softmax import (
+    grad_softmax_crossentropy_with_logits,
     hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     softmax_crossentropy_with_logits,
+    softmax_statistics,
     value_and_grad_softmax_crossentropy_with_logits,
 )
 
@@ -60,7 +65,21 @@ def compare(rank, store):
         parts = [distribute_tensor(array, mesh, [part]) for array, part in zip(arrays, placements, strict=True)]
         for result, expected in zip(all_results(*parts), all_results(*arrays), strict=True):
             torch.testing.assert_close(result.full_tensor(), expected, rtol=1e-13, atol=1e-15)
+    merge_over_processes(rank, *arrays[:2])
     torch.distributed.destroy_process_group()
+
+
+def merge_over_processes(rank, logits, class_ids):
+    """Each process holds half of the classes, of a loss that leads by far among others."""
+    logits[0, class_ids[0]] += 50
+    width = logits.shape[1] // RANKS
+    leaf = logits[:, rank * width : (rank + 1) * width].clone().requires_grad_()
+    statistics = softmax_statistics(leaf, class_ids, first_class=rank * width)
+    losses = statistics.merge_over(partial(all_reduce, op=ReduceOp.MAX), all_reduce).crossentropy()
+    torch.testing.assert_close(losses, softmax_crossentropy_with_logits(logits, class_ids), rtol=1e-13, atol=0)
+    (losses.sum() / RANKS).backward()  # each process has the sum, and all_reduce adds their gradients
+    expected = grad_softmax_crossentropy_with_logits(logits, class_ids, reduction="sum")
+    torch.testing.assert_close(leaf.grad, expected[:, rank * width : (rank + 1) * width], rtol=1e-13, atol=0)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from stable_softmax._crossentropy import (
 )
 from stable_softmax._execution._workers import get_workers, set_workers
 from stable_softmax._normalization import log_softmax, logsumexp, softmax
+from stable_softmax._statistics import SoftmaxStatistics, softmax_statistics
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SoftmaxStatistics",
     "get_workers",
     "grad_softmax_crossentropy_with_logits",
     "hessian_diagonal_softmax_crossentropy_with_logits",
@@ -23,6 +25,7 @@ __all__ = [
     "set_workers",
     "softmax",
     "softmax_crossentropy_with_logits",
+    "softmax_statistics",
     "textbook",
     "value_and_grad_softmax_crossentropy_with_logits",
 ]

@@ -10,6 +10,13 @@ import numpy as np
 
 from stable_softmax import _execution
 from stable_softmax._arguments import _values
+from stable_softmax._arguments._answers import (
+    Kind,
+    check_shape_of_ids,
+    check_shape_of_probabilities,
+    class_ids_of,
+    holds_class_ids,
+)
 from stable_softmax._arguments._arrays import (
     default_dtype,
     index_of,
@@ -25,12 +32,9 @@ from stable_softmax._arguments._arrays import (
 from stable_softmax._arguments._types import Reduction
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_numpy
-from stable_softmax._libraries._operations import autocast_dtype, with_axis
+from stable_softmax._libraries._operations import autocast_dtype
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._targets import Criterion, example_weights, is_off, over_square, scale_root
-
-_ONE_HOT = "; one-hot rows count as probabilities: convert them to floating"
-_SWAPPED = "; are logits and reference_answers swapped?"
 
 
 class Loss(NamedTuple):
@@ -71,13 +75,13 @@ def loss_of(
     dtype = autocast_dtype(xp, logits) if dtype is None else dtype
     label_smoothing = label_smoothing if smoothing is None else smoothing
     z_loss = z_loss if penalty is None else penalty
-    kinds = (_Kind(tuple(array.shape), array.dtype) for array in (logits, answers))
+    kinds = (Kind(tuple(array.shape), array.dtype) for array in (logits, answers))
     plan = _plan(xp, *kinds, plain_index(axis), label_smoothing, z_loss, reduction, dtype)
     layout, holds_ids = plan.layout, plan.holds_ids
     for array in vectors:
         _check_vector(xp, array, layout)
     criterion = Criterion(
-        class_ids=_class_ids_of(xp, answers, layout) if holds_ids else None,
+        class_ids=class_ids_of(xp, answers, layout) if holds_ids else None,
         probabilities=None if holds_ids else answers,
         where=None if where is None else where_of(xp, where, layout),
         class_weights=None if class_weights is None else _class_weights_of(xp, class_weights, layout),
@@ -90,13 +94,6 @@ def loss_of(
     if reduction == "mean" and holds_ids and not (class_weights is None and criterion.ignored_id is None):
         criterion = _over_weights(xp, criterion, layout)
     return Loss(xp, layout, logits, criterion, reduction, *(vectors or [None]))
-
-
-class _Kind(NamedTuple):
-    """What an array is but for its values."""
-
-    shape: tuple[int, ...]
-    dtype: Any
 
 
 class _Plan(NamedTuple):
@@ -113,8 +110,8 @@ class _Plan(NamedTuple):
 @kept_for_numpy
 def _plan(
     xp: ModuleType,
-    logits: _Kind,
-    answers: _Kind,
+    logits: Kind,
+    answers: Kind,
     axis: int,
     label_smoothing: Any,
     z_loss: Any,
@@ -123,8 +120,8 @@ def _plan(
 ) -> _Plan:
     _check_reduction(reduction)
     layout = _layout_of_loss(xp, logits, axis, dtype)
-    holds_ids = _holds_class_ids(xp, answers, layout)
-    check_shape = _check_shape_of_ids if holds_ids else _check_shape_of_probabilities
+    holds_ids = holds_class_ids(xp, answers, layout)
+    check_shape = check_shape_of_ids if holds_ids else check_shape_of_probabilities
     check_shape(answers, layout)
     largest = float(xp.finfo(layout.working).max) / 2
     label_smoothing = _values.checked_number(xp, "label_smoothing", label_smoothing, layout, largest=1.0)
@@ -157,7 +154,7 @@ def _check_reduction(reduction: object) -> None:
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}{hint}")
 
 
-def _layout_of_loss(xp: ModuleType, logits: _Kind, axis: Any, dtype: Any) -> Layout:
+def _layout_of_loss(xp: ModuleType, logits: Kind, axis: Any, dtype: Any) -> Layout:
     if axis is None or isinstance(axis, tuple):
         raise TypeError(f"axis must be an integer, not {axis!r}")
     layout = layout_of(xp, logits, axis, dtype)
@@ -171,67 +168,6 @@ def _check_vector(xp: ModuleType, vector: Any, layout: Layout) -> None:
         raise TypeError(f"vector must have a real floating-point or integer dtype, not {vector.dtype}")
     if tuple(vector.shape) != layout.shape:
         raise ValueError(f"vector must have logits' shape {layout.shape}, not {tuple(vector.shape)}")
-
-
-def _holds_class_ids(xp: ModuleType, answers: _Kind, layout: Layout) -> bool:
-    if is_of_kind(xp, answers.dtype, "integral", "real floating"):
-        return is_of_kind(xp, answers.dtype, "integral")
-    is_one_hot = answers.shape == layout.shape and is_of_kind(xp, answers.dtype, "bool")
-    raise TypeError(
-        "reference_answers must be class ids of an integer dtype or probabilities of a real floating dtype, "
-        f"not {answers.dtype}{_ONE_HOT if is_one_hot else ''}"
-    )
-
-
-def _check_shape_of_ids(answers: _Kind, layout: Layout) -> None:
-    axis, given = layout.axes[0], answers.shape
-    expected = _without(layout.shape, axis)
-    if given != expected:
-        raise ValueError(
-            f"reference_answers must have shape {expected}, which is logits' shape {layout.shape} "
-            f"without axis {axis}, not {given}{_remedy_for_ids(given, layout.shape, axis)}"
-        )
-
-
-def _class_ids_of(xp: ModuleType, answers: Any, layout: Layout) -> Any:
-    """Return class ids with an axis of length 1 in the place of the class axis."""
-    # The small dtypes cannot hold every class count, and PyTorch indexes with int64 only. Ids that wrap around here
-    # become negative: they were out of range before, and still are.
-    return with_axis(xp, converted(xp, answers, default_dtype(xp, "integral")), layout.axes[0])
-
-
-def _remedy_for_ids(given: tuple[int, ...], shape: tuple[int, ...], axis: int) -> str:
-    fitting = [i for i in range(len(shape)) if _without(shape, i) == given]
-    if fitting:
-        return f"; axis={fitting[0]} would fit"
-    if given == shape:
-        return _ONE_HOT
-    if given == (*shape[:axis], 1, *shape[axis + 1 :]):
-        return f": squeeze axis {axis}"
-    return _SWAPPED if _is_swapped(given, shape) else ""
-
-
-def _check_shape_of_probabilities(answers: _Kind, layout: Layout) -> None:
-    given, shape = answers.shape, layout.shape
-    if given == shape:
-        return
-    if given == _without(shape, layout.axes[0]):
-        remedy = "; class ids need an integer dtype: cast them"
-    else:
-        remedy = _SWAPPED if _is_swapped(given, shape) else ""
-    raise ValueError(
-        f"reference_answers must have logits' shape {shape} when they are probabilities, "
-        f"as of dtype {answers.dtype}, not {given}{remedy}"
-    )
-
-
-def _is_swapped(answers: tuple[int, ...], logits: tuple[int, ...]) -> bool:
-    """Return whether what came as logits has the shape of class ids of what came as answers."""
-    return any(_without(answers, i) == logits for i in range(len(answers)))
-
-
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return shape[:axis] + shape[axis + 1 :]
 
 
 def _class_weights_of(xp: ModuleType, class_weights: Any, layout: Layout) -> Any:

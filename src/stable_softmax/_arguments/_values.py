@@ -43,7 +43,7 @@ def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: An
     if ignored_id is not None:
         good = good | (class_ids == ignored_id)
     if not xp.all(good):
-        position, value = _first_bad(xp, good, reference_answers)
+        position, value = first_false(xp, good, reference_answers)
         left = "" if where is None else " that where leaves"
         remedy = "; PyTorch's default is ignore_index=-100" if value == -100 and ignored_id is None else ""
         raise ValueError(
@@ -61,7 +61,7 @@ def _checked_weights(xp: ModuleType, class_weights: Any, dtype: Any) -> Any:
     if not is_eager(xp, class_weights):
         return converted(xp, nan_where(xp, ~good, class_weights), dtype)
     if not xp.all(good):
-        position, value = _first_bad(xp, good, xp.reshape(class_weights, (-1,)))
+        position, value = first_false(xp, good, xp.reshape(class_weights, (-1,)))
         raise ValueError(f"class_weights must be finite and not negative, but is {value} at position {position}")
     return converted(xp, class_weights, dtype)
 
@@ -90,9 +90,9 @@ def _checked_float(name: str, value: Any, largest: float) -> float:
     raise ValueError(f"{name} must lie in [0, {largest:.4g}], but is {value}")
 
 
-def _first_bad(xp: ModuleType, good: Any, values: Any) -> tuple[tuple[int, ...], Any]:
-    """Return position and value of the first entry that is not good."""
-    position = _position(int(xp.argmin(xp.astype(xp.reshape(good, (-1,)), xp.int32))), values.shape)
+def first_false(xp: ModuleType, condition: Any, values: Any) -> tuple[tuple[int, ...], Any]:
+    """Return position and value of the first entry where a condition does not hold."""
+    position = _position(int(xp.argmin(xp.astype(xp.reshape(condition, (-1,)), xp.int32))), values.shape)
     scalar = values[position]
     convert = float if xp.isdtype(values.dtype, "real floating") else int
     # PyTorch's int() overflows beyond int64, its item() does not; the standard has none.

@@ -48,6 +48,14 @@ def on_each(function: Callable[..., Any], xp: ModuleType, array: Any, *others: A
     return _dask.on_each_chunk(on_part, array, others) if is_dask(xp) else on_part(xp, array, *others)
 
 
+def on_parts(function: Callable[..., Any], xp: ModuleType, *parts: Any) -> Any:
+    """Return `function(xp, *parts)`: an array of one part, or a part of several, whose arrays all have one shape."""
+    if is_dask(xp):
+        return _dask.on_parts_of_chunks(partial(on_parts, function), parts)
+    with underflow_ignored(xp):
+        return function(xp, *parts)
+
+
 def total(xp: ModuleType, values: Any) -> Any:
     """Return the sum of all values, as an array without dimensions."""
     if is_eager(xp, values):

@@ -1,7 +1,7 @@
 """Runs a kernel on the chunks of Dask arrays, lazily, in the namespace of the library that holds the chunks."""
 
 from collections.abc import Callable
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -47,6 +47,24 @@ def on_each_chunk(function: Callable[..., Any], array: Any, others: tuple[Any, .
         return function(_namespace(chunk), *chunk)
 
     return array.map_blocks(on_chunk, *(_aligned(other, array) for other in others))
+
+
+def on_parts_of_chunks(function: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
+    """Return the function of the chunks of one part, an array; or of several, a part."""
+    kind, absent = type(parts[0]), dict.fromkeys(parts[0]._fields)  # without the arrays, which are no part of the task
+    names = [name for name in absent if getattr(parts[0], name) is not None]
+    arrays = [getattr(part, name) for part in parts for name in names]
+
+    def on_chunk(*chunk: Any) -> Any:
+        rows = [chunk[i : i + len(names)] for i in range(0, len(chunk), len(names))]
+        given = [kind(**absent | dict(zip(names, row, strict=True))) for row in rows]
+        return function(_namespace(chunk), *given)
+
+    declared = {"dtype": arrays[0].dtype, "meta": arrays[0]._meta}
+    together = arrays[0].map_blocks(on_chunk, *(_aligned(array, arrays[0]) for array in arrays[1:]), **declared)
+    if len(parts) == 1:
+        return together
+    return kind(**absent | {name: together.map_blocks(attrgetter(name), **declared) for name in names})
 
 
 def _namespace(chunk: tuple[Any, ...]) -> Any:

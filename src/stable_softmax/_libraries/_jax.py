@@ -25,6 +25,11 @@ def apart(values: jax.Array) -> jax.Array:
     return jax.lax.reduce_precision(values, exponent_bits=limits.nexp, mantissa_bits=limits.nmant)
 
 
+def constant(values: jax.Array) -> jax.Array:
+    """Return the values without their derivatives."""
+    return jax.lax.stop_gradient(values)
+
+
 # A call outside of `jit` is one call of compiled code, instead of one for each operation.
 @partial(jax.jit, static_argnums=(0, 1), inline=True)
 def evaluate(function: Differentiable, options: Options, *arrays: jax.Array) -> Any:

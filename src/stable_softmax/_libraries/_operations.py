@@ -142,6 +142,10 @@ def computed_alone(xp: ModuleType, values: Any) -> Any:
 
 def without_gradient(xp: ModuleType, array: Any) -> Any:
     """Return an array for its values alone."""
+    if is_jax(xp):
+        from stable_softmax._libraries._jax import constant
+
+        return constant(array)
     return array.detach() if is_torch(xp) else array
 
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from stable_softmax._libraries import is_eager
-from stable_softmax._libraries._operations import computed, computed_in_place, is_any
+from stable_softmax._libraries._operations import computed, computed_in_place, is_any, nan_where
 from stable_softmax._libraries._reductions import maximum_along, softmax_of
 from stable_softmax._maths import _labels
 from stable_softmax._maths._differences import difference, least_shift
@@ -42,15 +42,17 @@ def log_softmax(xp: ModuleType, logits: Any, axes: tuple[int, ...], into: Any = 
 def logsumexp(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `m + log(sum(e))`, and `m` itself where that is infinite."""
     maximum = maximum_along(xp, logits, axes)
-    infinite = xp.isinf(maximum)
-    exponentials = _fused_exponentials(xp, logits, axes)
-    if exponentials is None and is_eager(xp, logits):
-        exponentials = computed_in_place(xp, xp.exp, difference(xp, logits, maximum))
-    elif exponentials is None:  # where debuggers report a NaN that is left out in the end
-        exponentials = xp.exp(xp.clip(difference(xp, logits, xp.where(infinite, 0, maximum)), max=0))
     # The logarithm is added to the maximum: only beside a small one do all its digits count.
-    log_total = _log_total(xp, exponentials, axes, xp.abs(maximum) < 1)
-    return xp.where(infinite, maximum, maximum + log_total)
+    small = xp.abs(maximum) < 1
+    others = sum_without_maximum(xp, _exponentials_below(xp, logits, maximum, axes), axes, small)
+    return xp.where(xp.isinf(maximum), maximum, maximum + _for_each_row(xp, xp.log1p, others, axes=axes))
+
+
+def maximum_and_others(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return `m` and the sum of `e` without that of one maximum; 0 for a row of nothing but -inf."""
+    maximum = maximum_along(xp, logits, axes)
+    others = sum_without_maximum(xp, _exponentials_below(xp, logits, maximum, axes), axes)
+    return maximum, nan_where(xp, maximum == xp.inf, xp.where(maximum == -xp.inf, 0, others))
 
 
 def crossentropy(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> Any:
@@ -184,6 +186,17 @@ def _fused_exponentials(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> A
     """Return `e` from the library's own probabilities, if it has them in one pass."""
     probabilities = softmax_of(xp, logits, axes)
     return None if probabilities is None else _over(xp, probabilities, maximum_along(xp, probabilities, axes))
+
+
+def _exponentials_below(xp: ModuleType, logits: Any, maximum: Any, axes: tuple[int, ...]) -> Any:
+    """Return `e`; any numbers in rows whose maximum is infinite, since what is made of them is left out in the end."""
+    exponentials = _fused_exponentials(xp, logits, axes)
+    if exponentials is not None:
+        return exponentials
+    if is_eager(xp, logits):
+        return computed_in_place(xp, xp.exp, difference(xp, logits, maximum))
+    # Debuggers report a NaN that is left out.
+    return xp.exp(xp.clip(difference(xp, logits, xp.where(xp.isinf(maximum), 0, maximum)), max=0))
 
 
 def _log_total(xp: ModuleType, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:

@@ -1,0 +1,73 @@
+"""The arguments of statistics: logits of some of the classes, and which classes these are."""
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from stable_softmax._arguments._answers import Kind, check_shape_of_ids, class_ids_of
+from stable_softmax._arguments._arrays import default_dtype, index_of, is_of_kind, layout_of, together
+from stable_softmax._arguments._values import first_false
+from stable_softmax._execution._plan import Layout
+from stable_softmax._libraries import is_array, is_eager
+from stable_softmax._maths._conversion import converted
+
+
+class Part(NamedTuple):
+    """Some of the classes."""
+
+    xp: ModuleType
+    #: Its result has the dtype that the work is done in.
+    layout: Layout
+    logits: Any
+    #: Relative to the first of these classes; -1 without answers.
+    class_ids: Any
+
+
+def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class: Any) -> Part:
+    """Check all arguments of statistics."""
+    first_class = _first_class_of(first_class)
+    first_array = first_class if is_array(first_class) else None
+    xp, logits, answers, first_array = together(
+        {"logits": logits}, reference_answers=reference_answers, first_class=first_array
+    )
+    if axis is None or isinstance(axis, tuple):
+        raise TypeError(f"axis must be an integer, not {axis!r}")
+    layout = layout_of(xp, logits, axis, None)
+    layout = layout._replace(dtype=layout.working)
+    if answers is None:
+        return Part(xp, layout, logits, _no_class_ids(xp, logits, layout))
+    if not is_of_kind(xp, answers.dtype, "integral"):
+        raise TypeError(f"reference_answers must be class ids of an integer dtype, not {answers.dtype}")
+    check_shape_of_ids(Kind(tuple(answers.shape), answers.dtype), layout)
+    ids = class_ids_of(xp, answers, layout)
+    return Part(
+        xp, layout, logits, ids - (first_class if first_array is None else converted(xp, first_array, ids.dtype))
+    )
+
+
+def check_labels(xp: ModuleType, weight: Any) -> None:
+    """Raise for the first example whose label is in no part, or in several, where values can be read for free."""
+    if not is_eager(xp, weight) or xp.all(weight == 1):
+        return
+    position, parts = first_false(xp, weight == 1, weight)
+    found = "none" if parts == 0 else f"{parts:.0f}"
+    raise ValueError(
+        f"each of reference_answers must be a class of exactly one part, but that at position {position} is of {found}"
+    )
+
+
+def _first_class_of(first_class: Any) -> Any:
+    """Return an integer as Python's own, or an integer array without dimensions."""
+    try:
+        return index_of(first_class)
+    except TypeError:
+        pass
+    if is_array(first_class) and first_class.ndim == 0 and "int" in str(first_class.dtype):
+        return first_class
+    raise TypeError(f"first_class must be an integer, not {first_class!r}")
+
+
+def _no_class_ids(xp: ModuleType, logits: Any, layout: Layout) -> Any:
+    (axis,) = layout.axes
+    first = logits[(slice(None),) * axis + (slice(0, 1), ...)]
+    rows = first if layout.has_classes else xp.sum(logits, axis=axis, keepdims=True)
+    return xp.full_like(rows, -1, dtype=default_dtype(xp, "integral"))

@@ -1,0 +1,182 @@
+"""What some of the classes contribute to logsumexp and loss: parts that merge in any order, wherever they lie."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from stable_softmax import _execution
+from stable_softmax._arguments._parts import check_labels, part_of_classes
+from stable_softmax._arguments._types import AnyArray
+from stable_softmax._execution._plan import Result
+from stable_softmax._libraries import namespace
+from stable_softmax._maths import _merging
+
+
+class SoftmaxStatistics(NamedTuple):
+    """What some classes contribute to the logsumexp and to the loss of each example, from `softmax_statistics`.
+
+    A tuple of arrays with one entry for each example, and so a pytree for JAX, `torch.func` and their compilers. All
+    have the dtype that the work is done in: at least single precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> logits, reference_answers = np.asarray([[50.0, 0.0, 0.0, 0.0]]), np.asarray([0])
+    >>> first = softmax_statistics(logits[:, :2], reference_answers)
+    >>> second = softmax_statistics(logits[:, 2:], reference_answers, first_class=2)
+    >>> first.merge(second).crossentropy()
+    array([5.78624954e-22])
+    """
+
+    #: The largest logit.
+    maximum: Any
+    #: The sum of ``exp(logit - 4 * floor(maximum / 4))`` over all logits but one of the largest.
+    tail: Any
+    #: What rounding has left out of the tail.
+    tail_error: Any
+    #: By how much the right class's logit lies below the maximum; 0 where the classes are others. None without answers.
+    lag: Any
+    #: How many of the classes are the right one: 1 or 0. None without answers.
+    weight: Any
+
+    def merge(self, other: "SoftmaxStatistics") -> "SoftmaxStatistics":
+        """Return the statistics of two disjoint sets of classes together.
+
+        In any order, and in any tree: the results are as accurate as those of all classes at once. Statistics of no
+        classes change nothing.
+
+        Parameters
+        ----------
+        other : SoftmaxStatistics
+            Of the same examples and dtype, and with reference answers if these have some.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where `other` is not as above.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> float(softmax_statistics(np.zeros(3)).merge(softmax_statistics(np.zeros(1))).logsumexp())
+        1.3862943611198906
+        """
+        if not isinstance(other, SoftmaxStatistics):
+            raise TypeError(f"other must be SoftmaxStatistics, not {type(other).__name__}")
+        if (self.lag is None) != (other.lag is None):
+            raise ValueError("either both statistics must have reference answers, or none")
+        if tuple(self.maximum.shape) != tuple(other.maximum.shape):
+            raise ValueError(
+                f"other must have the examples of these statistics, {tuple(self.maximum.shape)}, "
+                f"not {tuple(other.maximum.shape)}"
+            )
+        return _execution.on_parts(_merging.merged, self._xp, self, other)
+
+    def merge_over(self, maximum: Callable[[Any], Any], total: Callable[[Any], Any]) -> "SoftmaxStatistics":
+        """Return the statistics of the disjoint sets of classes that several processes have, on each of them.
+
+        Parameters
+        ----------
+        maximum, total : callable
+            Return the elementwise maximum, and the sum, of an array over all processes, as ``jax.lax.pmax`` and
+            ``jax.lax.psum`` do, or an all-reduce of `torch.distributed`. Each is called once: with one number for
+            each example, and with three, or six where there are answers. Derivatives go through the sum alone.
+
+        Examples
+        --------
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> def merged(logits):
+        ...     statistics = softmax_statistics(logits)
+        ...     return statistics.merge_over(lambda a: jax.lax.pmax(a, "i"), lambda a: jax.lax.psum(a, "i")).logsumexp()
+        >>> print(jax.vmap(merged, axis_name="i")(jnp.zeros((2, 2))))
+        [1.3862944 1.3862944]
+        """
+        return _merging.merged_over(self._xp, self, maximum, total)
+
+    def logsumexp(self) -> Any:
+        """Return the logarithm of the sum of the exponentials of all logits, as `logsumexp` does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> float(softmax_statistics(np.asarray([1000.0, 1000.0])).logsumexp())
+        1000.6931471805599
+        """
+        return _execution.on_parts(_merging.logsumexp, self._xp, self)
+
+    def crossentropy(self) -> Any:
+        """Return the loss of each example, in nats, as `softmax_crossentropy_with_logits` does.
+
+        Raises
+        ------
+        ValueError
+            Without reference answers. Also, where values can be read for free, for an answer that is none of the
+            classes, or a class of two parts; elsewhere that example's loss is NaN.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> float(softmax_statistics(np.asarray([1.0, 1.0]), np.asarray(0)).crossentropy())
+        0.6931471805599453
+        """
+        if self.lag is None:
+            raise ValueError("the loss needs statistics with reference answers")
+        check_labels(self._xp, self.weight)
+        return _execution.on_parts(_merging.crossentropy, self._xp, self)
+
+    @property
+    def _xp(self) -> Any:
+        return namespace(self.maximum)
+
+
+def softmax_statistics(
+    logits: AnyArray,
+    reference_answers: AnyArray | None = None,
+    axis: int = -1,
+    *,
+    first_class: int | AnyArray = 0,
+) -> SoftmaxStatistics:
+    """Return what some of the classes contribute to the logsumexp and to the loss of each example.
+
+    Parameters
+    ----------
+    logits : array (..., C, ...)
+        Those of C consecutive classes, or of none, of any real floating or integer dtype.
+    reference_answers : integer array of the shape of `logits` without `axis`, optional
+        The right class of each example, among all classes. The loss needs it.
+    axis : int
+        The axis that holds the classes.
+    first_class : int, or integer array ()
+        The class id of the first of these classes.
+
+    Returns
+    -------
+    SoftmaxStatistics
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument's type, dtype or shape is not as above.
+
+    Notes
+    -----
+    The maximum ``m``, the sum of ``exp(z - m)`` over all but one of the maximal logits, and ``m - z_y``: nothing of a
+    confident prediction is lost beside the maximum's own 1. As in the online softmax (Milakov and Gimelshein 2018,
+    arXiv 1805.02867), parts merge by rescaling; here by powers of ``exp(4)``, and with the rounding errors carried
+    along, so that a thousand parts are as good as one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> logits, reference_answers = np.asarray([[50.0, 0.0, 0.0, 0.0]]), np.asarray([3])
+    >>> parts = [softmax_statistics(logits[:, i : i + 2], reference_answers, first_class=i) for i in (0, 2)]
+    >>> float(parts[0].merge(parts[1]).crossentropy()[0])
+    50.0
+    """
+    part = part_of_classes(logits, reference_answers, axis, first_class)
+    results: tuple[Result, ...] = ("examples",) * 4
+    maximum, tail, lag, weight = _execution.run(
+        _merging.statistics, part.xp, part.layout, part.logits, part.class_ids, results=results
+    )
+    label = (None, None) if reference_answers is None else (lag, weight)
+    return SoftmaxStatistics(maximum, tail, part.xp.zeros_like(tail), *label)
