@@ -114,7 +114,7 @@ def examples(session):
     """Run the examples on real data."""
     session.install("torch==2.13.0")
     session.install("-e", ".[jax]", *group("examples"))
-    for example in ("digits", "train_jax", "train_torch"):
+    for example in ("digits", "train_jax", "train_torch", "boosting"):
         session.run("python", f"examples/{example}.py")
 
 

@@ -283,7 +283,9 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> Array:
-    """Return the diagonal of the Hessian of the cross-entropy with respect to `logits`, as gradient boosting needs it.
+    """Return the diagonal of the Hessian of the cross-entropy with respect to `logits`.
+
+    Gradient boosting divides by it: a custom objective returns it with the gradient, both with ``reduction="none"``.
 
     Parameters
     ----------
