@@ -9,6 +9,7 @@ from stable_softmax._crossentropy import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 from stable_softmax._execution._workers import get_workers, set_workers
+from stable_softmax._linear import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
 from stable_softmax._normalization import log_softmax, logsumexp, softmax
 from stable_softmax._statistics import SoftmaxStatistics, softmax_statistics
 
@@ -20,6 +21,7 @@ __all__ = [
     "grad_softmax_crossentropy_with_logits",
     "hessian_diagonal_softmax_crossentropy_with_logits",
     "hvp_softmax_crossentropy_with_logits",
+    "linear_softmax_crossentropy",
     "log_softmax",
     "logsumexp",
     "set_workers",
@@ -27,6 +29,7 @@ __all__ = [
     "softmax_crossentropy_with_logits",
     "softmax_statistics",
     "textbook",
+    "value_and_grad_linear_softmax_crossentropy",
     "value_and_grad_softmax_crossentropy_with_logits",
 ]
 

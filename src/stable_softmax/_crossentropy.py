@@ -3,7 +3,7 @@
 from typing import Any
 
 from stable_softmax import _execution
-from stable_softmax._arguments._loss import Loss, loss_of
+from stable_softmax._arguments._loss import Loss, Options, loss_of
 from stable_softmax._arguments._types import AnyArray, Array, Reduction
 from stable_softmax._execution._plan import Result
 from stable_softmax._maths import _objective
@@ -73,18 +73,8 @@ def softmax_crossentropy_with_logits(
     >>> softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0], [0.0, 0.0]]), np.asarray([0, 1]))
     array([1.92874985e-22, 6.93147181e-01])
     """
-    loss = loss_of(
-        logits,
-        reference_answers,
-        axis,
-        where=where,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        z_loss=z_loss,
-        reduction=reduction,
-        dtype=dtype,
-    )
+    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    loss = loss_of(logits, reference_answers, axis, options)
     return _run(_objective.losses, loss, (_losses_in(loss),))
 
 
@@ -131,18 +121,8 @@ def grad_softmax_crossentropy_with_logits(
     >>> grad_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]))
     array([[-1.92874985e-22,  1.92874985e-22]])
     """
-    loss = loss_of(
-        logits,
-        reference_answers,
-        axis,
-        where=where,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        z_loss=z_loss,
-        reduction=reduction,
-        dtype=dtype,
-    )
+    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    loss = loss_of(logits, reference_answers, axis, options)
     return _run(_objective.gradient, loss, ("classes",))
 
 
@@ -192,18 +172,8 @@ def value_and_grad_softmax_crossentropy_with_logits(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    loss = loss_of(
-        logits,
-        reference_answers,
-        axis,
-        where=where,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        z_loss=z_loss,
-        reduction=reduction,
-        dtype=dtype,
-    )
+    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    loss = loss_of(logits, reference_answers, axis, options)
     values, gradient = _run(_objective.losses_and_gradient, loss, (_losses_in(loss), "classes"))
     return values, gradient
 
@@ -254,19 +224,8 @@ def hvp_softmax_crossentropy_with_logits(
     >>> hvp_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]), np.asarray([[0.0, 1.0]]))
     array([[-1.92874985e-22,  1.92874985e-22]])
     """
-    loss = loss_of(
-        logits,
-        reference_answers,
-        axis,
-        where=where,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        z_loss=z_loss,
-        reduction=reduction,
-        dtype=dtype,
-        vector=vector,
-    )
+    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    loss = loss_of(logits, reference_answers, axis, options, vector=vector)
     return _run(_objective.hessian_product, loss, ("classes",), loss.vector)
 
 
@@ -316,18 +275,8 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     >>> hessian_diagonal_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]))
     array([[1.92874985e-22, 1.92874985e-22]])
     """
-    loss = loss_of(
-        logits,
-        reference_answers,
-        axis,
-        where=where,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        z_loss=z_loss,
-        reduction=reduction,
-        dtype=dtype,
-    )
+    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    loss = loss_of(logits, reference_answers, axis, options)
     return _run(_objective.hessian_diagonal, loss, ("classes",))
 
 

@@ -49,37 +49,64 @@ class Loss(NamedTuple):
     vector: Any
 
 
-def loss_of(
-    logits: Any,
-    reference_answers: Any,
-    axis: int,
-    *,
-    where: Any,
-    class_weights: Any,
-    label_smoothing: Any,
-    ignore_index: Any,
-    z_loss: Any,
-    reduction: Reduction,
-    dtype: Any,
-    **vector: Any,
-) -> Loss:
+class Options(NamedTuple):
+    """The options of a loss."""
+
+    where: Any
+    class_weights: Any
+    label_smoothing: Any
+    ignore_index: Any
+    z_loss: Any
+    reduction: Reduction
+    dtype: Any
+
+
+def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **vector: Any) -> Loss:
     """Check all arguments of a loss, and the vector that goes with a Hessian."""
-    label_smoothing, z_loss = _number("label_smoothing", label_smoothing), _number("z_loss", z_loss)
-    xp, logits, answers, *vectors, where, class_weights, smoothing, penalty = together(
-        {"logits": logits, "reference_answers": reference_answers, **vector},
-        where=where,
-        class_weights=class_weights,
+    required = {"logits": logits, "reference_answers": reference_answers, **vector}
+    xp, (logits, answers, *vectors), options = gathered(required, options)
+    kind = Kind(tuple(logits.shape), logits.dtype)
+    if options.dtype is None:
+        options = options._replace(dtype=autocast_dtype(xp, logits))
+    layout, criterion = criterion_of(xp, kind, reference_answers, answers, plain_index(axis), options)
+    for array in vectors:
+        _check_vector(xp, array, layout)
+    return Loss(xp, layout, logits, criterion, options.reduction, *(vectors or [None]))
+
+
+def gathered(
+    required: dict[str, Any], options: Options, **optional: Any
+) -> tuple[ModuleType, tuple[Any, ...], Options]:
+    """Return the namespace that all arrays share, the arrays as its own, and the options with theirs."""
+    label_smoothing, z_loss = _number("label_smoothing", options.label_smoothing), _number("z_loss", options.z_loss)
+    xp, *arrays, where, class_weights, smoothing, penalty = together(
+        required,
+        **optional,
+        where=options.where,
+        class_weights=options.class_weights,
         label_smoothing=None if isinstance(label_smoothing, Real) else label_smoothing,
         z_loss=None if isinstance(z_loss, Real) else z_loss,
     )
-    dtype = autocast_dtype(xp, logits) if dtype is None else dtype
-    label_smoothing = label_smoothing if smoothing is None else smoothing
-    z_loss = z_loss if penalty is None else penalty
-    kinds = (Kind(tuple(array.shape), array.dtype) for array in (logits, answers))
-    plan = _plan(xp, *kinds, plain_index(axis), label_smoothing, z_loss, reduction, dtype)
+    return (
+        xp,
+        tuple(arrays),
+        options._replace(
+            where=where,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing if smoothing is None else smoothing,
+            z_loss=z_loss if penalty is None else penalty,
+        ),
+    )
+
+
+def criterion_of(
+    xp: ModuleType, logits: Kind, reference_answers: Any, answers: Any, axis: Any, options: Options
+) -> tuple[Layout, Criterion]:
+    """Check what logits are compared with: answers, as they came and as an array of the library, and options."""
+    where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype = options
+    kind = Kind(tuple(answers.shape), answers.dtype)
+    plan = _plan(xp, logits, kind, axis, label_smoothing, z_loss, reduction, dtype)
     layout, holds_ids = plan.layout, plan.holds_ids
-    for array in vectors:
-        _check_vector(xp, array, layout)
     criterion = Criterion(
         class_ids=class_ids_of(xp, answers, layout) if holds_ids else None,
         probabilities=None if holds_ids else answers,
@@ -93,7 +120,7 @@ def loss_of(
     criterion = _values.checked_criterion(xp, criterion, answers, layout, relative=reduction == "mean" and holds_ids)
     if reduction == "mean" and holds_ids and not (class_weights is None and criterion.ignored_id is None):
         criterion = _over_weights(xp, criterion, layout)
-    return Loss(xp, layout, logits, criterion, reduction, *(vectors or [None]))
+    return layout, criterion
 
 
 class _Plan(NamedTuple):

@@ -89,6 +89,19 @@ def runs_in_parts(xp: ModuleType, *arrays: Any) -> bool:
     return _torch.needs_no_graph(*arrays)
 
 
+def is_constant(xp: ModuleType, *arrays: Any) -> bool:
+    """Whether no derivative with respect to any of these arrays can be asked for."""
+    if is_jax(xp):
+        from stable_softmax._libraries import _jax
+
+        return not any(map(_jax.is_traced, arrays))
+    if is_torch(xp):
+        from stable_softmax._libraries import _torch
+
+        return _torch.needs_no_graph(*arrays)
+    return True
+
+
 def warns(xp: ModuleType) -> bool:
     """Whether NumPy does the work, which warns of overflow and of invalid values."""
     return is_numpy(xp) or is_strict(xp)

@@ -22,8 +22,8 @@ class Differentiable:
     jvp: Callable[..., tuple[Any, Any]]
     #: (xp, cotangent or tuple of them, *arrays) -> the gradient that they give, or a tuple with one for each variable
     vjp: Callable[..., Any]
-    #: (xp, *arrays) -> value and gradient at once, of a function of one variable whose `vjp` is the gradient times
-    #: the cotangent
+    #: (xp, *arrays) -> value and gradient at once, or a tuple of gradients, of a function whose `vjp` is the gradient
+    #: times the cotangent
     value_and_gradient: Callable[..., tuple[Any, Any]] | None = None
     #: How many arrays it has derivatives with respect to.
     variables: int = 1

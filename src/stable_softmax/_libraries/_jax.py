@@ -1,5 +1,6 @@
 """Analytic derivatives as JAX's own, in forward and reverse mode."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -25,9 +26,51 @@ def apart(values: jax.Array) -> jax.Array:
     return jax.lax.reduce_precision(values, exponent_bits=limits.nexp, mantissa_bits=limits.nmant)
 
 
+def is_traced(value: Any) -> bool:
+    """Whether a value is an array that is traced."""
+    return isinstance(value, jax.core.Tracer)
+
+
 def constant(values: jax.Array) -> jax.Array:
     """Return the values without their derivatives."""
     return jax.lax.stop_gradient(values)
+
+
+def swept(function: Callable[..., Any], arrays: tuple[Any, ...], in_rows: tuple[bool, ...], size: int) -> Any:
+    """Return what a function of blocks of rows gives, by a scan.
+
+    The rows of a block are as far apart as there are blocks, so that where rows lie on several devices, each has a
+    part of every block.
+    """
+
+    def given(rows: list[Any]) -> list[Any]:
+        remaining = iter(rows)
+        return [next(remaining) if is_cut else array for array, is_cut in zip(arrays, in_rows, strict=True)]
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def step(sums: Any, rows: list[Any]) -> tuple[Any, Any]:
+        values, sums = function(sums, *given(rows))
+        return sums, values
+
+    cut = [array for array, is_cut in zip(arrays, in_rows, strict=True) if is_cut]
+    length = cut[0].shape[0]
+    if not isinstance(length, int) or length <= size:
+        return function(None, *arrays)
+    number = -(-length // size)
+    size = length // number
+    blocks = [_columns_first(array[: number * size].reshape(size, number, *array.shape[1:])) for array in cut]
+    one = [jax.ShapeDtypeStruct(block.shape[1:], block.dtype) for block in blocks]
+    _, shapes = jax.eval_shape(function, None, *given(one))
+    sums, values = jax.lax.scan(step, [jax.numpy.zeros(a.shape, a.dtype) for a in shapes], blocks)
+    values = [_columns_first(array).reshape(number * size, *array.shape[2:]) for array in values]
+    if length == number * size:
+        return values, sums
+    sums, more = step(sums, [array[number * size :] for array in cut])
+    return [jax.numpy.concatenate(rows) for rows in zip(values, more, strict=True)], sums
+
+
+def _columns_first(array: jax.Array) -> jax.Array:
+    return jax.numpy.swapaxes(array, 0, 1)
 
 
 # A call outside of `jit` is one call of compiled code, instead of one for each operation.

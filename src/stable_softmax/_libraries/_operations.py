@@ -157,3 +157,30 @@ def native(xp: ModuleType, values: Any) -> Any:
 def underflow_ignored(xp: ModuleType) -> AbstractContextManager[Any]:
     """Return a context in which NumPy lets numbers underflow: exponentials do so rightly, whatever the caller wants."""
     return np.errstate(under="ignore") if warns(xp) else nullcontext()
+
+
+def contracted(xp: ModuleType, first: Any, second: Any, axes: tuple[int, int], dtype: Any, total: Any = None) -> Any:
+    """Return the sums of products of two matrices along an axis of each, accumulated in a dtype, which they have.
+
+    The dtype is at least as wide as theirs. The sums are added to a total if there is one, which may be overwritten.
+    """
+    if is_torch(xp):
+        from stable_softmax._libraries import _torch
+
+        return _torch.contracted(first, second, axes, dtype, total)
+    along = tuple((axis,) for axis in axes)
+    if is_jax(xp):  # where a transposed matrix may be copied
+        product = xp.tensordot(first, second, axes=along, preferred_element_type=dtype)
+    else:
+        product = xp.tensordot(*(xp.astype(array, dtype, copy=False) for array in (first, second)), axes=along)
+    return added(xp, total, product)
+
+
+def added(xp: ModuleType, total: Any, values: Any) -> Any:
+    """Return the sum, in the place of the total where the library writes to memory; the values, if there is none."""
+    if total is None:
+        return values
+    if not is_writable(xp, total):
+        return total + values
+    total += values
+    return total

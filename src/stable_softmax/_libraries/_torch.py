@@ -1,5 +1,6 @@
 """Analytic derivatives as PyTorch's own, for autograd and for torch.func."""
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -10,6 +11,7 @@ from torch._functorch.pyfunctorch import (
     retrieve_current_functorch_interpreter,
 )
 from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
 from stable_softmax._libraries._differentiable import Differentiable
 
@@ -73,6 +75,32 @@ def is_known(length: Any) -> bool:
 def padded(tensor: Any, axis: int, number: int) -> Any:
     """Return a tensor with so many zeros after its entries along an axis."""
     return torch.nn.functional.pad(tensor, (0, 0) * (tensor.ndim - 1 - axis) + (0, number)) if number else tensor
+
+
+def contracted(first: Any, second: Any, axes: tuple[int, int], dtype: Any, total: Any) -> Any:
+    """Return the sums of products of two matrices along an axis of each, in a dtype whatever autocast would choose.
+
+    They are added to a total if there is one, in its place where no graph is recorded.
+    """
+    first, second = first if axes[0] else first.T, second.T if axes[1] else second
+    with torch.autocast(first.device.type, enabled=False):
+        if first.is_cuda and first.dtype == second.dtype != dtype:  # pragma: no cover - needs a GPU
+            product = torch.mm(first, second, out_dtype=dtype)
+            return product if total is None else total + product
+        first, second = first.to(dtype), second.to(dtype)
+        if total is None:
+            return first @ second
+        if needs_no_graph(total, first, second):
+            return total.addmm_(first, second)
+        return torch.addmm(total, first, second)
+
+
+def recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the function of tensors, and lists of them, of which autograd keeps nothing but these."""
+    tensors = [leaf for leaf in torch.utils._pytree.tree_leaves(arguments) if leaf is not None]
+    if needs_no_graph(*tensors) or not all(map(is_plain, tensors)):
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 def autocast_dtype(logits: Any) -> Any:
@@ -167,7 +195,8 @@ class _BothModes(_ReverseMode):
 
     @staticmethod
     def jvp(ctx: Any, _function: None, *tangents: Any) -> Any:
-        arrays = *tangents[: ctx.function.variables], *ctx.saved_tensors
+        given = zip(tangents[: ctx.function.variables], ctx.saved_tensors, strict=False)
+        arrays = *(torch.zeros_like(x) if dx is None else dx for dx, x in given), *ctx.saved_tensors
         if not any(level.key() == functorch.TransformType.Jvp for level in retrieve_all_functorch_interpreters()):
             return ctx.function.jvp(xp, *arrays)[1]
         # PyTorch turns forward mode off here, so that an outer level of it would take the derivative for a constant.
@@ -188,30 +217,34 @@ class _SavedGradient(_BothModes):
 
     @staticmethod
     def forward(function: Differentiable, *arrays: Any) -> Any:
-        return function.value_and_gradient(xp, *arrays)  # type: ignore[misc]
+        value, gradients = function.value_and_gradient(xp, *arrays)  # type: ignore[misc]
+        return value, *(gradients if isinstance(gradients, tuple) else (gradients,))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.function, *arrays = inputs
-        ctx.mark_non_differentiable(output[1])
+        ctx.mark_non_differentiable(*output[1:])
         ctx.is_own = torch._C._autograd._top_saved_tensors_default_hooks(True) is None  # and no one else's in between
         ctx.set_materialize_grads(False)  # of zeros for the gradient's cotangent, as large as the logits
-        ctx.save_for_backward(*arrays, output[1])
+        ctx.save_for_backward(*arrays, *output[1:])
         ctx.save_for_forward(*arrays)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Any, _: Any) -> Any:
-        *arrays, gradient = ctx.saved_tensors
+    def backward(ctx: Any, cotangent: Any, *_: None) -> Any:
+        saved, variables = ctx.saved_tensors, ctx.function.variables
+        arrays, gradients = saved[:-variables], saved[-variables:]
+        others = [None] * (len(arrays) - variables)
         if cotangent is None:  # nothing that follows depends on the value
-            gradient = None
-        elif torch.is_grad_enabled() or forward_ad._current_level >= 0:  # a second derivative may follow
-            gradient = ctx.function.vjp(xp, cotangent, *arrays)
-        elif ctx.is_own and is_plain(cotangent) and not torch._C._autograd._get_current_graph_task_keep_graph():
-            gradient *= cotangent  # new memory would cost several times as much
-        else:
-            gradient = cotangent * gradient
-        return None, gradient, *(None for _ in arrays[1:])
+            return None, *(None for _ in gradients), *others
+        if torch.is_grad_enabled() or forward_ad._current_level >= 0:  # a second derivative may follow
+            products = ctx.function.vjp(xp, cotangent, *arrays)
+            return None, *(products if isinstance(products, tuple) else (products,)), *others
+        if ctx.is_own and is_plain(cotangent) and not torch._C._autograd._get_current_graph_task_keep_graph():
+            for gradient in gradients:
+                gradient *= cotangent  # new memory would cost several times as much
+            return None, *gradients, *others
+        return None, *(cotangent * gradient for gradient in gradients), *others
 
     @staticmethod
     def jvp(ctx: Any, function: None, *tangents: Any) -> Any:
-        return _BothModes.jvp(ctx, function, *tangents), None
+        return _BothModes.jvp(ctx, function, *tangents), *(None for _ in range(ctx.function.variables))

@@ -1,0 +1,119 @@
+"""The arguments of the loss of projected features, as the arrays and settings that the work takes."""
+
+import math
+from numbers import Real
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from stable_softmax._arguments._answers import Kind
+from stable_softmax._arguments._arrays import default_dtype, index_of, is_of_kind
+from stable_softmax._arguments._loss import Options, criterion_of, gathered
+from stable_softmax._execution._linear import Settings
+from stable_softmax._execution._plan import Layout
+from stable_softmax._libraries import is_array
+from stable_softmax._libraries._operations import autocast_dtype
+from stable_softmax._maths._conversion import converted
+
+
+class LinearLoss(NamedTuple):
+    """The arguments of a loss of projected features."""
+
+    xp: ModuleType
+    #: Of the logits, were they there.
+    layout: Layout
+    #: Features (rows, D), weight, bias if there is one, and the criterion's arrays, by rows.
+    arrays: tuple[Any, ...]
+    settings: Settings
+    reduction: str
+    #: The dtypes of the gradients.
+    dtypes: tuple[Any, ...]
+
+
+def linear_loss_of(
+    features: Any,
+    weight: Any,
+    reference_answers: Any,
+    bias: Any,
+    options: Options,
+    *,
+    softcap: Any,
+    block_size: Any,
+) -> LinearLoss:
+    """Check all arguments of a loss of projected features."""
+    required = {"features": features, "weight": weight, "reference_answers": reference_answers}
+    xp, (features, weight, answers, bias), options = gathered(required, options, bias=bias)
+    given = {"features": features, "weight": weight} | ({} if bias is None else {"bias": bias})
+    given = {name: _floating(xp, name, array) for name, array in given.items()}
+    _check_shapes(given)
+    result = xp.result_type(*(array.dtype for array in given.values()))
+    if options.dtype is None:
+        options = options._replace(dtype=autocast_dtype(xp, features))
+    kind = Kind((*features.shape[:-1], weight.shape[0]), result)
+    layout, criterion = criterion_of(xp, kind, reference_answers, answers, -1, options)
+    rows = math.prod(layout.shape[:-1])
+    given["features"] = xp.reshape(given["features"], (rows, features.shape[-1]))
+    fields = criterion._asdict()
+    arrays = {name: _in_rows(xp, field, layout, rows) for name, field in fields.items() if is_array(field)}
+    settings = Settings(
+        names=tuple(name for name in (*given, *arrays) if name not in ("features", "weight")),
+        numbers=tuple((name, field) for name, field in fields.items() if name not in arrays),
+        softcap=_softcap_of(softcap),
+        working=layout.working,
+        block_size=_block_size_of(block_size),
+    )
+    dtypes = tuple(array.dtype if options.dtype is None else layout.dtype for array in given.values())
+    return LinearLoss(xp, layout, (*given.values(), *arrays.values()), settings, options.reduction, dtypes)
+
+
+def _floating(xp: ModuleType, name: str, array: Any) -> Any:
+    if is_of_kind(xp, array.dtype, "integral"):
+        return converted(xp, array, default_dtype(xp, "real floating"))
+    if is_of_kind(xp, array.dtype, "real floating"):
+        return array
+    raise TypeError(f"{name} must have a real floating-point or integer dtype, not {array.dtype}")
+
+
+def _check_shapes(given: dict[str, Any]) -> None:
+    features, weight = (tuple(given[name].shape) for name in ("features", "weight"))
+    if len(features) == 0:
+        raise ValueError("features must have at least one dimension, but its shape is ()")
+    if len(weight) != 2 or weight[1] != features[-1]:
+        swapped = "; it is transposed" if len(weight) == 2 and weight[0] == features[-1] else ""
+        raise ValueError(
+            f"weight must have shape (classes, {features[-1]}) for features {features}, not {weight}{swapped}"
+        )
+    if "bias" in given and tuple(given["bias"].shape) != weight[:1]:
+        raise ValueError(f"bias must have shape {weight[:1]}, one for each class, not {tuple(given['bias'].shape)}")
+
+
+def _softcap_of(softcap: Any) -> float | None:
+    if softcap is None:
+        return None
+    if isinstance(softcap, bool) or not isinstance(softcap, Real):
+        raise TypeError(f"softcap must be a real number or None, not {softcap!r}")
+    cap = float(softcap)
+    if not 0 < cap < math.inf:
+        raise ValueError(f"softcap must be positive and finite, but is {softcap}")
+    return cap
+
+
+def _block_size_of(block_size: Any) -> int | None:
+    if block_size is None:
+        return None
+    try:
+        size = index_of(block_size)
+    except TypeError:
+        raise TypeError(f"block_size must be an integer or None, not {block_size!r}") from None
+    if size < 1:
+        raise ValueError(f"block_size must be at least 1, but is {size}")
+    return size
+
+
+def _in_rows(xp: ModuleType, array: Any, layout: Layout, rows: int) -> Any:
+    """Return an array that broadcasts to the logits with all batch axes made one."""
+    batch, own = layout.shape[:-1], tuple(array.shape[:-1])
+    if all(length == 1 for length in own):
+        return xp.reshape(array, (1, array.shape[-1]))
+    if own != tuple(batch):
+        array = xp.broadcast_to(array, (*batch, array.shape[-1]))
+    return xp.reshape(array, (rows, array.shape[-1]))

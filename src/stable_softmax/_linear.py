@@ -1,0 +1,153 @@
+"""Projection and cross-entropy in one, so that the logits of all examples are never there at once."""
+
+from typing import Any
+
+from stable_softmax import _execution
+from stable_softmax._arguments._linear import LinearLoss, linear_loss_of
+from stable_softmax._arguments._loss import Options
+from stable_softmax._arguments._types import AnyArray, Array, Reduction
+from stable_softmax._execution import _linear
+from stable_softmax._libraries._operations import native
+from stable_softmax._maths._conversion import converted
+
+
+def linear_softmax_crossentropy(
+    features: Array,
+    weight: AnyArray,
+    reference_answers: AnyArray,
+    bias: AnyArray | None = None,
+    *,
+    softcap: float | None = None,
+    where: AnyArray | None = None,
+    class_weights: AnyArray | None = None,
+    label_smoothing: float | AnyArray = 0.0,
+    ignore_index: int | None = None,
+    z_loss: float | AnyArray = 0.0,
+    reduction: Reduction = "mean",
+    dtype: Any = None,
+    block_size: int | None = None,
+) -> Array:
+    """Return the cross-entropy of the logits ``features @ weight.T + bias``, by default its mean over the batch.
+
+    The array of logits, examples times classes, is never there as a whole, nor is its gradient.
+
+    Parameters
+    ----------
+    features : array (..., D)
+        Of any real floating or integer dtype.
+    weight : array (C, D)
+        As of a linear layer of PyTorch; the kernel of one of Flax, transposed.
+    reference_answers : integer array (...), or real array (..., C)
+        The right class of each example, in [0, C); or target probabilities.
+    bias : array (C,), optional
+        What is added to the logits.
+    softcap : float, optional
+        Puts a cap on the logits: ``softcap * tanh(logits / softcap)``.
+    where, class_weights, label_smoothing, ignore_index, z_loss, dtype
+        As for `softmax_crossentropy_with_logits`, whose logits are (..., C).
+    reduction : {"none", "mean", "sum"}
+        Over the examples. The mean over none is 0.
+    block_size : int, optional
+        How many examples are worked on at a time. What it is changes no result by more than rounding.
+
+    Returns
+    -------
+    array of shape (), or with one entry for each example
+        In nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument's type, dtype, shape or range is not as above, as for `softmax_crossentropy_with_logits`.
+
+    Notes
+    -----
+    Products are accumulated in at least single precision. The derivatives of the mean and of the sum come from the
+    blocks that give the loss, those of single losses from computing each block again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features, weight = np.asarray([[1.0, 2.0], [0.0, 1.0]]), np.asarray([[25.0, 0.0], [-25.0, 0.0]])
+    >>> linear_softmax_crossentropy(features, weight, np.asarray([0, 1]), reduction="none")
+    array([1.92874985e-22, 6.93147181e-01])
+    """
+    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    loss = linear_loss_of(features, weight, reference_answers, bias, options, softcap=softcap, block_size=block_size)
+    if reduction == "none":
+        return _of_examples(loss, _linear.losses(loss.xp, *loss.arrays, settings=loss.settings))
+    return _result(loss, _linear.total(loss.xp, *loss.arrays, settings=loss.settings), loss.layout.dtype)
+
+
+def value_and_grad_linear_softmax_crossentropy(
+    features: Array,
+    weight: AnyArray,
+    reference_answers: AnyArray,
+    bias: AnyArray | None = None,
+    *,
+    softcap: float | None = None,
+    where: AnyArray | None = None,
+    class_weights: AnyArray | None = None,
+    label_smoothing: float | AnyArray = 0.0,
+    ignore_index: int | None = None,
+    z_loss: float | AnyArray = 0.0,
+    reduction: Reduction = "mean",
+    dtype: Any = None,
+    block_size: int | None = None,
+) -> tuple[Array, tuple[Array, Array, Array | None]]:
+    """Return the cross-entropy of projected features with its gradients, from the same blocks of logits.
+
+    Parameters
+    ----------
+    features, weight, reference_answers, bias, softcap, where, class_weights, label_smoothing, ignore_index, z_loss
+        As for `linear_softmax_crossentropy`.
+    reduction : {"none", "mean", "sum"}
+        Of the loss, and of the loss that the gradients are of. With "none", they are of the sum: each row of that
+        with respect to the features is the gradient of its own example's loss.
+    dtype : dtype, or its name, optional
+        Of all results. If None, gradients have the dtype of what they are with respect to.
+    block_size : int, optional
+        As for `linear_softmax_crossentropy`.
+
+    Returns
+    -------
+    loss, (gradient of features, gradient of weight, gradient of bias)
+        Of the shapes of what they are with respect to. Without a bias, the last is None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `linear_softmax_crossentropy`.
+
+    Notes
+    -----
+    With the gradient `G` with respect to the logits: ``G @ weight``, ``G.T @ features`` and the sum of `G` over the
+    examples, of some examples at a time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> features, weight = np.asarray([[1.0, 2.0]]), np.asarray([[25.0, 0.0], [-25.0, 0.0]])
+    >>> loss, gradients = value_and_grad_linear_softmax_crossentropy(features, weight, np.asarray([0]))
+    >>> gradients[1]
+    array([[-1.92874985e-22, -3.85749970e-22],
+           [ 1.92874985e-22,  3.85749970e-22]])
+    """
+    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    loss = linear_loss_of(features, weight, reference_answers, bias, options, softcap=softcap, block_size=block_size)
+    values, gradients = _linear.losses_and_gradients(loss.xp, *loss.arrays, settings=loss.settings)
+    if reduction == "none":
+        value = _of_examples(loss, values)
+    else:
+        value = _result(loss, _execution.total(loss.xp, values), loss.layout.dtype)
+    of_features, *others = (_result(loss, g, own) for g, own in zip(gradients, loss.dtypes, strict=True))
+    of_weight, of_bias = (*others, None)[:2]
+    return value, (loss.xp.reshape(of_features, tuple(features.shape)), of_weight, of_bias)
+
+
+def _of_examples(loss: LinearLoss, losses: Any) -> Any:
+    return _result(loss, loss.xp.reshape(losses, loss.layout.shape[:-1]), loss.layout.dtype)
+
+
+def _result(loss: LinearLoss, values: Any, dtype: Any) -> Any:
+    return native(loss.xp, converted(loss.xp, values, dtype))
