@@ -89,7 +89,7 @@ def _rows_of_block(xp: ModuleType, classes: Any, working: Any) -> int:
     if not is_known(xp, classes):
         return _LEAST_ROWS
     # The compiler of JAX makes one loop of what else are several arrays.
-    return max(_LEAST_ROWS, (2 if is_jax(xp) else 1) * _BLOCK_BYTES // (classes * working.itemsize))
+    return max(_LEAST_ROWS, (2 if is_jax(xp) else 1) * _BLOCK_BYTES // (classes * xp.finfo(working).bits // 8))
 
 
 class _Block(NamedTuple):

@@ -1,5 +1,6 @@
 """Analytic derivatives as JAX's own, in forward and reverse mode."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -36,6 +37,17 @@ def constant(values: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(values)
 
 
+def contracted(
+    first: jax.Array, second: jax.Array, axes: tuple[int, int], dtype: Any, like: jax.Array | None
+) -> jax.Array:
+    """Return the sums of products of two matrices along an axis of each, on the devices where another array lies."""
+    along = tuple((axis,) for axis in axes)
+    place = None if like is None else jax.typeof(like).sharding
+    if place is None or place.mesh.empty:
+        return jax.numpy.tensordot(first, second, axes=along, preferred_element_type=dtype)
+    return jax.numpy.tensordot(first, second, axes=along, preferred_element_type=dtype, out_sharding=place)
+
+
 def swept(function: Callable[..., Any], arrays: tuple[Any, ...], in_rows: tuple[bool, ...], size: int) -> Any:
     """Return what a function of blocks of rows gives, by a scan.
 
@@ -56,17 +68,26 @@ def swept(function: Callable[..., Any], arrays: tuple[Any, ...], in_rows: tuple[
     length = cut[0].shape[0]
     if not isinstance(length, int) or length <= size:
         return function(None, *arrays)
-    number = -(-length // size)
+    number = _number_of_blocks(cut[0], size)
     size = length // number
     blocks = [_columns_first(array[: number * size].reshape(size, number, *array.shape[1:])) for array in cut]
-    one = [jax.ShapeDtypeStruct(block.shape[1:], block.dtype) for block in blocks]
-    _, shapes = jax.eval_shape(function, None, *given(one))
-    sums, values = jax.lax.scan(step, [jax.numpy.zeros(a.shape, a.dtype) for a in shapes], blocks)
+    _, like = function(None, *given([block[0] for block in blocks]))  # for shapes and shardings: never computed
+    sums, values = jax.lax.scan(step, [jax.numpy.zeros_like(array) for array in like], blocks)
     values = [_columns_first(array).reshape(number * size, *array.shape[2:]) for array in values]
     if length == number * size:
         return values, sums
     sums, more = step(sums, [array[number * size :] for array in cut])
     return [jax.numpy.concatenate(rows) for rows in zip(values, more, strict=True)], sums
+
+
+def _number_of_blocks(rows: jax.Array, size: int) -> int:
+    """Return into how many blocks rows are cut: equal ones of at least half the size, if that goes, on each device."""
+    length, place = rows.shape[0], jax.typeof(rows).sharding
+    names = place.spec[0] if is_sharded(rows, 0) else ()
+    on_device = length // math.prod(place.mesh.shape[name] for name in ((names,) if isinstance(names, str) else names))
+    least = -(-length // size)
+    equal = [number for number in range(least, 2 * least) if on_device % number == 0]
+    return equal[0] if equal else least if on_device == length else 1
 
 
 def _columns_first(array: jax.Array) -> jax.Array:

@@ -159,21 +159,30 @@ def underflow_ignored(xp: ModuleType) -> AbstractContextManager[Any]:
     return np.errstate(under="ignore") if warns(xp) else nullcontext()
 
 
-def contracted(xp: ModuleType, first: Any, second: Any, axes: tuple[int, int], dtype: Any, total: Any = None) -> Any:
+def contracted(
+    xp: ModuleType,
+    first: Any,
+    second: Any,
+    axes: tuple[int, int],
+    dtype: Any,
+    like: Any = None,
+    total: Any = None,
+) -> Any:
     """Return the sums of products of two matrices along an axis of each, accumulated in a dtype, which they have.
 
-    The dtype is at least as wide as theirs. The sums are added to a total if there is one, which may be overwritten.
+    The dtype is at least as wide as theirs. The result has the shape of `like`, and lies where that does. It is added
+    to a total if there is one, which may be overwritten.
     """
     if is_torch(xp):
         from stable_softmax._libraries import _torch
 
         return _torch.contracted(first, second, axes, dtype, total)
-    along = tuple((axis,) for axis in axes)
-    if is_jax(xp):  # where a transposed matrix may be copied
-        product = xp.tensordot(first, second, axes=along, preferred_element_type=dtype)
-    else:
-        product = xp.tensordot(*(xp.astype(array, dtype, copy=False) for array in (first, second)), axes=along)
-    return added(xp, total, product)
+    if is_jax(xp):
+        from stable_softmax._libraries import _jax
+
+        return added(xp, total, _jax.contracted(first, second, axes, dtype, like))
+    arrays = (xp.astype(array, dtype, copy=False) for array in (first, second))
+    return added(xp, total, xp.tensordot(*arrays, axes=tuple((axis,) for axis in axes)))
 
 
 def added(xp: ModuleType, total: Any, values: Any) -> Any:

@@ -26,8 +26,8 @@ def pulled_back(
     The latter are added to sums, unless these are None.
     """
     total, *rest = sums or (None,)
-    of_features = contracted(xp, gradient, weight, (1, 0), gradient.dtype)
-    gradients = [contracted(xp, gradient, features, (0, 0), gradient.dtype, total)]
+    of_features = contracted(xp, gradient, weight, (1, 0), gradient.dtype, features)
+    gradients = [contracted(xp, gradient, features, (0, 0), gradient.dtype, weight, total)]
     if has_bias:
         gradients.append(added(xp, rest[0] if rest else None, accurate_sum(xp, gradient, (0,))[0, :]))
     return of_features, gradients

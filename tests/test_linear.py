@@ -1,0 +1,188 @@
+"""The loss of projected features: that of the logits, were they there, with any options and in blocks of any size."""
+
+import numpy as np
+import pytest
+
+import stable_softmax
+from stable_softmax import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
+from stable_softmax.report._contract import error_shares
+from stable_softmax.report._exact import exact_rows
+
+EXAMPLES, FEATURES, CLASSES, IGNORED = 23, 4, 17, -100
+OPTIONS = {
+    "plain": {},
+    "ignored": {"ignore_index": IGNORED},
+    "all": {"ignore_index": IGNORED, "label_smoothing": 0.1, "z_loss": 0.01},
+    "where": {"where": True, "class_weights": True},
+    "probabilities": {"probabilities": True, "where": True, "class_weights": True, "z_loss": 0.1},
+}
+
+
+def drawn(options, shape=(EXAMPLES,)):
+    """Return features, weight, answers, bias and options, with NaN and infinity wherever nothing may look."""
+    rng = np.random.default_rng(8)
+    class_ids, options = rng.integers(0, CLASSES, size=shape), dict(options)
+    features = rng.normal(size=(*shape, FEATURES))
+    weight, bias = rng.normal(size=(CLASSES, FEATURES)), rng.normal(size=CLASSES)
+    if "ignore_index" in options:
+        class_ids[::4] = IGNORED
+        features[::4] = np.nan
+    if "where" in options:
+        class_ids = np.where(class_ids == 5, 6, class_ids)
+        options["where"] = (rng.random((*shape, CLASSES)) < 0.7) | (np.arange(CLASSES) == class_ids[..., None])
+        options["where"][..., 5] = False
+        weight[5], bias[5] = np.nan, np.inf
+    if "class_weights" in options:
+        options["class_weights"] = rng.random(CLASSES) + 0.2
+    answers = class_ids
+    if options.pop("probabilities", False):
+        answers = rng.dirichlet(np.ones(CLASSES), size=shape)
+    return features, weight, answers, bias, options
+
+
+def of_logits(features, weight, answers, bias, softcap, reduction, **options):
+    """Return loss and gradients by way of all logits, in float64."""
+    logits = np.where(np.isnan(features), 0, features) @ weight.T + bias
+    capped = logits if softcap is None else softcap * np.tanh(logits / softcap)
+    loss, gradient = stable_softmax.value_and_grad_softmax_crossentropy_with_logits(
+        capped, answers, reduction=reduction, **options
+    )
+    if softcap is not None:
+        gradient = gradient / np.cosh(np.where(gradient == 0, 0, logits) / softcap) ** 2
+    flat, rows = gradient.reshape(-1, CLASSES), np.where(np.isnan(features), 0, features).reshape(-1, FEATURES)
+    of_features = flat @ np.where(np.isnan(weight), 0, weight)
+    return loss, (of_features.reshape(features.shape), flat.T @ rows, flat.sum(axis=0))
+
+
+def on_backend(backend, features, weight, answers, bias, options):
+    arrays = [backend.array(array) for array in (features, weight, answers, bias)]
+    return arrays, {k: backend.array(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_loss_and_gradients_are_those_of_all_logits(library, name, softcap):
+    case = drawn(OPTIONS[name])
+    arrays, options = on_backend(library, *case)
+    for reduction, block_size in (("none", 5), ("mean", None), ("mean", 1), ("sum", 7)):
+        expected, gradients = of_logits(*case[:4], softcap, reduction, **case[4])
+        rest = {"softcap": softcap, "reduction": reduction, "block_size": block_size, **options}
+        loss, given = value_and_grad_linear_softmax_crossentropy(*arrays, **rest)
+        alone = linear_softmax_crossentropy(*arrays, **rest)
+        for result, same in ((loss, expected), (alone, expected), *zip(given, gradients, strict=True)):
+            # Products of some numbers near 1, of which terms of both signs may cancel.
+            np.testing.assert_allclose(library.numpy(result), same, rtol=1e-12, atol=1e-13)
+
+
+def test_batches_of_any_shape_with_masks_that_broadcast(library):
+    features, weight, answers, bias, options = drawn(OPTIONS["where"], (3, 4))
+    for where in (options["where"], options["where"][:1, :1] | True, np.arange(CLASSES) != 5):
+        case = features, weight, answers, bias, options | {"where": where & (np.arange(CLASSES) != 5)}
+        arrays, given = on_backend(library, *case)
+        loss, gradients = value_and_grad_linear_softmax_crossentropy(*arrays, **given, reduction="none", block_size=5)
+        expected, of_all = of_logits(*case[:4], None, "none", **case[4])
+        for result, same in ((loss, expected), *zip(gradients, of_all, strict=True)):
+            assert tuple(result.shape) == same.shape
+            np.testing.assert_allclose(library.numpy(result), same, rtol=1e-12, atol=1e-13)
+
+
+def test_one_example_and_none(library):
+    _, weight, _, bias, _ = drawn({})
+    one = linear_softmax_crossentropy(
+        *(library.array(a) for a in (np.ones(FEATURES), weight, np.asarray(3), bias)), reduction="none"
+    )
+    assert tuple(one.shape) == ()
+    none = [library.array(a) for a in (np.zeros((0, FEATURES)), weight, np.zeros(0, np.int64), bias)]
+    loss, (of_features, of_weight, of_bias) = value_and_grad_linear_softmax_crossentropy(*none)
+    assert float(loss) == 0
+    assert tuple(of_features.shape) == (0, FEATURES)
+    np.testing.assert_array_equal(library.numpy(of_weight), np.zeros(weight.shape))
+    np.testing.assert_array_equal(library.numpy(of_bias), np.zeros(bias.shape))
+
+
+def test_a_confident_loss_keeps_its_digits(backend, dtype):
+    """Products of small integers are exact, so that the bound is that of the logits' loss."""
+    rng = np.random.default_rng(3)
+    features, class_ids = np.eye(8)[rng.integers(0, 8, size=12)], rng.integers(0, 6, size=12)
+    weight = rng.integers(-20, 20, size=(6, 8)).astype(float)
+    logits = features @ weight.T
+    class_ids[:6] = np.argmax(logits[:6], axis=1)
+    exact = exact_rows(logits, class_ids)
+
+    def both(*arrays):
+        loss, gradients = value_and_grad_linear_softmax_crossentropy(*arrays, reduction="none", block_size=5)
+        return loss, gradients[0]
+
+    arrays = backend.logits(features, dtype), backend.logits(weight, dtype), backend.array(class_ids)
+    losses, _ = backend.call(both, *arrays)
+    assert error_shares(losses, exact.crossentropy, logits, dtype).max() <= 1
+
+
+def test_narrow_features_are_accumulated_in_single_precision(backend):
+    """The sum of the products of many ones is exact there, and far from it in half precision."""
+    features, weight = np.ones((3, 4096)), np.stack([np.ones(4096), np.zeros(4096)])
+    features[0, :5], class_ids = 2, np.asarray([0, 1, 1])
+    for name in set(backend.dtypes) & {"float16", "bfloat16"}:
+        arrays = backend.logits(features, name), backend.logits(weight, name), backend.array(class_ids)
+        losses = backend.call(linear_softmax_crossentropy, *arrays, reduction="none", dtype=backend.dtype("float32"))
+        np.testing.assert_array_equal(losses, np.asarray([0, 4096, 4096], np.float32))
+
+
+def test_results_have_the_dtypes_of_what_they_are_of(library):
+    features, weight, answers, bias, _ = drawn({})
+    arrays = library.logits(features, "float32"), library.array(weight), library.array(answers), library.array(bias)
+    loss, gradients = value_and_grad_linear_softmax_crossentropy(*arrays)
+    assert [a.dtype for a in (loss, *gradients)] == [library.dtype(d) for d in ("float64", "float32", *["float64"] * 2)]
+    loss, gradients = value_and_grad_linear_softmax_crossentropy(*arrays, dtype="float32")
+    assert [a.dtype for a in (loss, *gradients)] == [library.dtype("float32")] * 4
+    assert value_and_grad_linear_softmax_crossentropy(*arrays[:3])[1][2] is None
+
+
+BAD = {
+    "features": (np.zeros((2, 4), bool), TypeError, "features must have a real floating-point or integer dtype, not"),
+    "weight": (
+        np.zeros((4, 5)),
+        ValueError,
+        r"weight must have shape \(classes, 4\) for features \(2, 4\), not .*transposed",
+    ),
+    "bias": (np.zeros(4), ValueError, r"bias must have shape \(5,\), one for each class, not \(4,\)"),
+    "reference_answers": (np.zeros(2), ValueError, "class ids need an integer dtype"),
+    "softcap": (0, ValueError, "softcap must be positive and finite, but is 0"),
+    "softcap, kind": ("30", TypeError, "softcap must be a real number or None, not '30'"),
+    "block_size": (0, ValueError, "block_size must be at least 1, but is 0"),
+    "block_size, kind": (2.0, TypeError, "block_size must be an integer or None, not 2.0"),
+    "class_weights": (np.zeros(4), ValueError, r"class_weights must have shape \(5,\)"),
+    "where": (np.ones((3, 5), bool), ValueError, r"where must broadcast to logits' shape \(2, 5\)"),
+    "reduction": ("avg", ValueError, "did you mean 'mean'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("function", [linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy])
+def test_bad_argument(function, name):
+    value, error, message = BAD[name]
+    given = {"features": np.zeros((2, 4)), "weight": np.zeros((5, 4)), "reference_answers": np.zeros(2, int)}
+    with pytest.raises(error, match=message):
+        function(**(given | {name.partition(",")[0]: value}))
+
+
+@pytest.mark.only_backends("numpy", "torch", "array-api-strict")
+def test_bad_class_id_is_named_by_its_place_in_the_batch(library):
+    answers = np.zeros((2, 3), np.int64)
+    answers[1, 2] = 5
+    with pytest.raises(ValueError, match=r"class ids in \[0, 5\), but is 5 at position \(1, 2\)"):
+        linear_softmax_crossentropy(
+            *(library.array(a) for a in (np.zeros((2, 3, 4)), np.zeros((5, 4)), answers)), block_size=2
+        )
+
+
+@pytest.mark.only_backends("numpy")
+def test_arguments_stay_as_they_are_and_may_be_read_only():
+    features, weight, answers, bias, _ = drawn({})
+    before = [array.copy() for array in (features, weight, answers, bias)]
+    for array in (features, weight, answers, bias):
+        array.flags.writeable = False
+    with np.errstate(all="raise"):
+        value_and_grad_linear_softmax_crossentropy(features, weight, answers, bias, block_size=3)
+    for array, same in zip((features, weight, answers, bias), before, strict=True):
+        np.testing.assert_array_equal(array, same)

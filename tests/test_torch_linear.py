@@ -1,0 +1,182 @@
+"""The loss of projected features in PyTorch programs: derivatives of every order, compilers, exports, autocast."""
+
+import pytest
+import torch
+
+from stable_softmax import (
+    linear_softmax_crossentropy,
+    softmax_crossentropy_with_logits,
+    value_and_grad_linear_softmax_crossentropy,
+)
+
+EXAMPLES, FEATURES, CLASSES = 40, 8, 24
+
+# PyTorch's compiler itself uses what it deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def drawn(examples=EXAMPLES, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    shapes = (examples, FEATURES), (CLASSES, FEATURES), (CLASSES,)
+    answers = torch.randint(0, CLASSES, (examples,), generator=generator)
+    return *(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes), answers
+
+
+def in_blocks(features, weight, bias, answers, **options):
+    return linear_softmax_crossentropy(features, weight, answers, bias, **options)
+
+
+def of_logits(features, weight, bias, answers, softcap=None, reduction="mean", **options):
+    options.pop("block_size", None)
+    logits = features @ weight.T + bias
+    capped = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    return softmax_crossentropy_with_logits(capped, answers, reduction=reduction, **options)
+
+
+def total_of(loss, **options):
+    def total(features, weight, bias, answers):
+        losses = loss(features, weight, bias, answers, **options)
+        return (losses * torch.arange(1, losses.numel() + 1, dtype=torch.float64).sin().reshape(losses.shape)).sum()
+
+    return total
+
+
+def assert_same(given, expected):
+    torch.testing.assert_close(given, expected, rtol=1e-11, atol=1e-13)
+
+
+def by_autograd(total, *arrays):
+    """Return first derivatives, and second ones by reverse mode over reverse mode."""
+    *floating, answers = arrays
+    leaves = [array.clone().requires_grad_() for array in floating]
+    first = torch.autograd.grad(total(*leaves, answers), leaves, create_graph=True)
+    second = torch.autograd.grad(
+        sum((g * leaf.detach().cos()).sum() for g, leaf in zip(first, leaves, strict=True)), leaves
+    )
+    return [array.detach() for array in (*first, *second)]
+
+
+def by_transformations(total, *arrays):
+    """Return first derivatives in both modes, and second ones by forward over reverse mode."""
+    *floating, answers = arrays
+    function = lambda *arrays: total(*arrays, answers)  # noqa: E731
+    vectors = tuple(array.cos() for array in floating)
+    gradient = torch.func.grad(function, (0, 1, 2))
+    first, second = torch.func.jvp(gradient, tuple(floating), vectors)
+    of_weight = torch.func.jvp(lambda weight: total(floating[0], weight, *arrays[2:]), (floating[1],), (vectors[1],))
+    return first, second, torch.func.jvp(function, tuple(floating), vectors), of_weight
+
+
+OPTIONS = [
+    {},
+    {"reduction": "sum", "softcap": 2.0},
+    {"ignore_index": 3, "label_smoothing": 0.1, "z_loss": 0.1},
+    {"reduction": "none"},
+    {"reduction": "none", "softcap": 1.0, "class_weights": torch.linspace(0.5, 2, CLASSES).double()},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "+".join(options) or "plain")
+@pytest.mark.parametrize("derivatives", [by_autograd, by_transformations])
+def test_derivatives_are_those_by_way_of_all_logits(derivatives, options):
+    given, expected = (
+        derivatives(total_of(loss, block_size=7, **options), *drawn()) for loss in (in_blocks, of_logits)
+    )
+    assert_same(given, expected)
+
+
+def test_derivatives_with_respect_to_options_arrays():
+    *floating, answers = drawn()
+    arrays = (*floating, torch.linspace(0.5, 2, CLASSES).double(), torch.tensor(0.1), torch.tensor(0.2))
+
+    def of_all(loss):
+        def total(features, weight, bias, class_weights, z_loss, smoothing):
+            options = {"class_weights": class_weights, "z_loss": z_loss, "label_smoothing": smoothing}
+            return loss(features, weight, bias, answers, block_size=7, **options)
+
+        return total
+
+    expected = torch.func.grad(of_all(of_logits), tuple(range(6)))(*arrays)
+    assert_same(torch.func.grad(of_all(in_blocks), tuple(range(6)))(*arrays), expected)
+    leaves = [array.clone().requires_grad_() for array in arrays]
+    assert_same(torch.autograd.grad(of_all(in_blocks)(*leaves), leaves), expected)
+
+
+def test_a_head_that_learns_alone_and_gradients_of_leaves():
+    features, weight, bias, answers = drawn()
+    leaf = weight.clone().requires_grad_()
+    in_blocks(features, leaf, bias, answers, block_size=7).backward()
+    expected = torch.func.grad(of_logits, 1)(features, weight, bias, answers)
+    assert_same(leaf.grad, expected)
+    gradients = value_and_grad_linear_softmax_crossentropy(features, leaf, answers, bias, block_size=7)[1]
+    assert_same(gradients[1].detach(), expected)
+
+
+def test_backward_twice():
+    features, weight, bias, answers = drawn()
+    leaf = weight.clone().requires_grad_()
+    loss = in_blocks(features, leaf, bias, answers, block_size=7)
+    loss.backward(retain_graph=True)
+    once = leaf.grad.clone()
+    loss.backward()
+    assert_same(leaf.grad, 2 * once)
+
+
+def test_vmap_over_a_batch_of_batches():
+    features, weight, bias, answers = drawn()
+    batches = features.reshape(4, 10, FEATURES), answers.reshape(4, 10)
+    given, expected = (
+        torch.func.vmap(lambda x, y, f=loss: f(x, weight, bias, y, block_size=3))(*batches)
+        for loss in (in_blocks, of_logits)
+    )
+    assert_same(given, expected)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("dynamic", [False, None, True])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_compiled_for_several_sizes(dynamic, reduction):
+    torch.compiler.reset()
+    compiled = torch.compile(total_of(in_blocks, block_size=16, reduction=reduction), fullgraph=True, dynamic=dynamic)
+    for examples in (40, 25, 12):
+        arrays = drawn(examples)
+        leaves = [array.clone().requires_grad_() for array in arrays[:3]]
+        given = torch.autograd.grad(compiled(*leaves, arrays[3]), leaves)
+        assert_same(given, torch.func.grad(total_of(of_logits, reduction=reduction), (0, 1, 2))(*arrays))
+
+
+def test_one_exported_program_serves_all_sizes():
+    class Head(torch.nn.Module):
+        def forward(self, features, weight, bias, answers):
+            return in_blocks(features, weight, bias, answers)
+
+    examples = torch.export.Dim("examples", min=2, max=4096)
+    shapes = {"features": {0: examples}, "weight": None, "bias": None, "answers": {0: examples}}
+    program = torch.export.export(Head(), drawn(), dynamic_shapes=shapes).module()
+    for number in (EXAMPLES, 2):
+        assert_same(program(*drawn(number)), of_logits(*drawn(number)))
+
+
+def test_autocast_does_not_narrow_the_products():
+    arrays = drawn(dtype=torch.float32)
+    leaves = [array.clone().requires_grad_() for array in arrays[:3]]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = in_blocks(*leaves, arrays[3], block_size=7)
+        narrow = in_blocks(arrays[0].bfloat16(), *arrays[1:], block_size=7)
+    loss.backward()
+    assert loss.dtype == narrow.dtype == torch.float32
+    expected = torch.func.grad_and_value(of_logits, (0, 1, 2))(*(a.double() for a in arrays[:3]), arrays[3])
+    torch.testing.assert_close(
+        ([leaf.grad.double() for leaf in leaves], loss.double()), (list(expected[0]), expected[1]), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_the_logits_of_all_examples_are_not_kept():
+    """What the derivatives of a block need is computed again."""
+    rows = []
+    features, weight, bias, answers = drawn(64)
+    leaf = features.clone().requires_grad_()
+    for reduction in ("mean", "none"):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: rows.append(t.numel()) or t, lambda t: t):
+            in_blocks(leaf, weight, bias, answers, block_size=4, reduction=reduction).sum().backward()
+    assert max(rows) <= max(features.numel(), weight.numel())
