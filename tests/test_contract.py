@@ -291,4 +291,5 @@ def test_dask_stays_lazy_and_takes_any_chunks(backend):
         assert isinstance(result, dask.array.Array)
         expected = function(*arrays)
         assert result.shape == expected.shape
-        np.testing.assert_array_equal(backend.numpy(result), expected)
+        # Rows in several pieces are summed in another order.
+        np.testing.assert_allclose(backend.numpy(result), expected, rtol=1e-14)

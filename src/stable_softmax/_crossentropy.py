@@ -5,8 +5,8 @@ from typing import Any
 from stable_softmax import _execution
 from stable_softmax._arguments._loss import Loss, Options, loss_of
 from stable_softmax._arguments._types import AnyArray, Array, Reduction
-from stable_softmax._execution._plan import Result
-from stable_softmax._maths import _objective
+from stable_softmax._execution._plan import Pieces, Result
+from stable_softmax._maths import _objective, _pieces
 
 
 def softmax_crossentropy_with_logits(
@@ -75,7 +75,8 @@ def softmax_crossentropy_with_logits(
     """
     options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
     loss = loss_of(logits, reference_answers, axis, options)
-    return _run(_objective.losses, loss, (_losses_in(loss),))
+    pieces = Pieces(_pieces.part_of_losses, _pieces.losses)
+    return _run(_objective.losses, loss, (_losses_in(loss),), pieces=pieces)
 
 
 def grad_softmax_crossentropy_with_logits(
@@ -280,8 +281,9 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     return _run(_objective.hessian_diagonal, loss, ("classes",))
 
 
-def _run(kernel: Any, loss: Loss, results: tuple[Result, ...], *others: Any) -> Any:
-    return _execution.run(kernel, loss.xp, loss.layout, loss.logits, *others, *loss.criterion, results=results)
+def _run(kernel: Any, loss: Loss, results: tuple[Result, ...], *others: Any, pieces: Pieces | None = None) -> Any:
+    arrays = (loss.logits, *others, *loss.criterion)
+    return _execution.run(kernel, loss.xp, loss.layout, *arrays, results=results, pieces=pieces)
 
 
 def _losses_in(loss: Loss) -> Result:

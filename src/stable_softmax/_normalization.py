@@ -5,8 +5,8 @@ from typing import Any
 from stable_softmax import _execution
 from stable_softmax._arguments._arrays import layout_of, together, where_of
 from stable_softmax._arguments._types import AnyArray, Array, Axis
-from stable_softmax._execution._plan import Result
-from stable_softmax._maths import _masks
+from stable_softmax._execution._plan import Pieces, Result
+from stable_softmax._maths import _masks, _pieces
 
 
 def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
@@ -116,11 +116,14 @@ def logsumexp(
     """
     if not isinstance(keepdims, bool):
         raise TypeError(f"keepdims must be True or False, not {keepdims!r}")
-    return _run(_masks.logsumexp, logits, axis, where, dtype, "rows" if keepdims else "examples")
+    pieces = Pieces(_pieces.part_of_logsumexp, _pieces.logsumexp)
+    return _run(_masks.logsumexp, logits, axis, where, dtype, "rows" if keepdims else "examples", pieces)
 
 
-def _run(kernel: Any, logits: Any, axis: Axis, where: Any, dtype: Any, result: Result) -> Any:
+def _run(
+    kernel: Any, logits: Any, axis: Axis, where: Any, dtype: Any, result: Result, pieces: Pieces | None = None
+) -> Any:
     xp, logits, where = together({"logits": logits}, where=where)
     layout = layout_of(xp, logits, axis, dtype)
     where = None if where is None else where_of(xp, where, layout)
-    return _execution.run(kernel, xp, layout, logits, where, results=(result,))
+    return _execution.run(kernel, xp, layout, logits, where, results=(result,), pieces=pieces)

@@ -6,9 +6,10 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._execution import _blocks, _dask
-from stable_softmax._execution._plan import Layout, Result, is_large
+from stable_softmax._execution._plan import Layout, Pieces, Result, is_large
 from stable_softmax._libraries import is_dask, is_eager, runs_in_parts
 from stable_softmax._libraries._operations import native, underflow_ignored
+from stable_softmax._maths import _merging
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum
 
@@ -20,15 +21,20 @@ def run(
     logits: Any,
     *others: Any,
     results: tuple[Result, ...],
+    pieces: Pieces | None = None,
 ) -> Any:
     """Return `kernel(xp, logits, *others, axes=axes)`, with the logits in the dtype to work in.
 
     The others are arrays with as many dimensions as the logits, of their length along each or of length 1, or what
     every part gets as it is. The results have the dtype of the result; the kernel returns a tuple if there are several.
-    It may get memory for the one that has an entry for each class, as `into`.
+    It may get memory for the one that has an entry for each class, as `into`. Where rows lie in several chunks, the
+    pieces' functions take its place if they are given; otherwise rows are gathered.
     """
     on_part = partial(_partial_results, kernel, layout, results)
-    if is_dask(xp):
+    if is_dask(xp) and pieces and _dask.is_in_pieces(logits, layout):
+        on_piece, on_merged = partial(_piece, pieces, layout), partial(_results_of_part, pieces, layout, results)
+        values = _dask.run_on_pieces(on_piece, _merging.merged, on_merged, layout, logits, others, results)
+    elif is_dask(xp):
         values = _dask.run_on_chunks(on_part, layout, logits, others, results)
     elif runs_in_parts(xp, logits, *others) and is_large(layout):
         values = _blocks.run_on_blocks(on_part, xp, layout, logits, others, results)
@@ -80,13 +86,29 @@ def _partial_results(
     **options: Any,
 ) -> tuple[Any, ...]:
     """Return what is kept of a part: its results, or its share of a total."""
+    values = _kernel_results(kernel, layout, xp, *arrays, **options)
+    return _kept(xp, values, layout, results)
 
+
+def _piece(pieces: Pieces, layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:
+    with underflow_ignored(xp):
+        return pieces.part(xp, converted(xp, logits, layout.working), *others, axes=layout.axes, **options)
+
+
+def _results_of_part(
+    pieces: Pieces, layout: Layout, results: tuple[Result, ...], xp: ModuleType, part: Any, *others: Any
+) -> tuple[Any, ...]:
+    with underflow_ignored(xp):
+        values = pieces.result(xp, part, *others, axes=layout.axes)
+    return _kept(xp, values if type(values) is tuple else (values,), layout, results)
+
+
+def _kept(xp: ModuleType, values: tuple[Any, ...], layout: Layout, results: tuple[Result, ...]) -> tuple[Any, ...]:
     def kept(value: Any, result: Result) -> Any:
         if result == "classes":
             return converted(xp, value, layout.dtype)
         return accurate_sum(xp, value, tuple(range(value.ndim))) if result == "total" else value
 
-    values = _kernel_results(kernel, layout, xp, *arrays, **options)
     with underflow_ignored(xp):
         return tuple([kept(value, result) for value, result in zip(values, results, strict=True)])
 

@@ -1,6 +1,8 @@
 """Runs a kernel on the chunks of Dask arrays, lazily, in the namespace of the library that holds the chunks."""
 
 from collections.abc import Callable
+from functools import partial, reduce
+from itertools import accumulate
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -25,19 +27,84 @@ def run_on_chunks(
     def on_chunk(*chunk: Any) -> Any:
         return on_part(_namespace(chunk), *chunk, axes=layout.axes)
 
-    def declared(result: Result) -> dict[str, Any]:
-        dtype = layout.dtype if result == "classes" else layout.working
-        chunks = list(logits.chunks)
-        for i, sizes in enumerate(logits.chunks):
-            if result == "total":
-                chunks[i] = (1,) * len(sizes)
-            elif result != "classes" and i in layout.axes:
-                chunks[i] = (1,)
-        return {"chunks": tuple(chunks), "dtype": dtype, "meta": logits._meta.astype(dtype)}
-
     logits = logits.rechunk(dict.fromkeys(layout.axes, -1))
-    together = logits.map_blocks(on_chunk, *(_aligned(array, logits) for array in others), **declared("classes"))
-    return tuple(together.map_blocks(itemgetter(i), **declared(result)) for i, result in enumerate(results))
+    aligned = (_aligned(array, logits) for array in others)
+    together = logits.map_blocks(on_chunk, *aligned, **_declared("classes", logits, layout))
+    return _taken_apart(together, results, logits, layout)
+
+
+def is_in_pieces(logits: Any, layout: Layout) -> bool:
+    """Whether the one class axis is cut into several chunks."""
+    return len(layout.axes) == 1 and logits.numblocks[layout.axes[0]] > 1
+
+
+def run_on_pieces(
+    on_piece: Callable[..., Any],
+    merged: Callable[..., Any],
+    on_merged: Callable[..., tuple[Any, ...]],
+    layout: Layout,
+    logits: Any,
+    others: tuple[Any, ...],
+    results: tuple[Result, ...],
+) -> tuple[Any, ...]:
+    """Return what whole rows give, whose chunks along the class axis become parts, and these one part, as a tree.
+
+    Each chunk is looked at once, and let go.
+    """
+    from dask.array import reduction
+
+    (axis,) = layout.axes
+    first_classes = [0, *accumulate(logits.chunks[axis])]
+
+    def on_chunk(*chunk: Any, block_id: tuple[int, ...]) -> Any:
+        return on_piece(_namespace(chunk), *chunk, first_class=first_classes[block_id[axis]])
+
+    def merge(parts: Any, **_: Any) -> Any:
+        if not isinstance(parts, list):  # an empty array, from which Dask takes what kind of array will come
+            return parts
+        return reduce(partial(merged, _namespace(parts[0])), parts)
+
+    def on_rows(part: Any, *chunk: Any) -> Any:
+        return on_merged(_namespace(part), part, *chunk)
+
+    aligned = (_aligned(array, logits) for array in others)
+    parts = logits.map_blocks(on_chunk, *aligned, **_declared("classes", logits, layout))
+    rows = reduction(
+        parts, _as_it_is, merge, axis=axis, keepdims=True, combine=merge, concatenate=False, dtype=layout.working
+    )
+    by_row = (_aligned(_without_classes(array, axis), rows) for array in others)
+    together = rows.map_blocks(on_rows, *by_row, **_declared("rows", logits, layout))
+    return _taken_apart(together, results, logits, layout)
+
+
+def _as_it_is(part: Any, **_: Any) -> Any:
+    return part
+
+
+def _without_classes(array: Any, axis: int) -> Any:
+    """Return an array, or what is none; None instead of one with entries for each class and example."""
+    if not hasattr(array, "ndim") or array.shape[axis] == 1:
+        return array
+    return array if array.size == array.shape[axis] else None
+
+
+def _declared(result: Result, logits: Any, layout: Layout) -> dict[str, Any]:
+    """Return what Dask has to be told of a result that comes chunk by chunk."""
+    dtype = layout.dtype if result == "classes" else layout.working
+    chunks = list(logits.chunks)
+    for i, sizes in enumerate(logits.chunks):
+        if result != "classes" and i in layout.axes:
+            chunks[i] = (1,)
+        elif result == "total":
+            chunks[i] = (1,) * len(sizes)
+    return {"chunks": tuple(chunks), "dtype": dtype, "meta": logits._meta.astype(dtype)}
+
+
+def _taken_apart(together: Any, results: tuple[Result, ...], logits: Any, layout: Layout) -> tuple[Any, ...]:
+    """Return an array for each result, from one whose chunks are tuples of all."""
+    return tuple(
+        together.map_blocks(itemgetter(i), **_declared(result, logits, layout)) for i, result in enumerate(results)
+    )
 
 
 def on_each_chunk(function: Callable[..., Any], array: Any, others: tuple[Any, ...]) -> Any:

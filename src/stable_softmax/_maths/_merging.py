@@ -1,10 +1,11 @@
 """What parts of rows come to, and what two such parts do together.
 
-A part is `(maximum, tail, tail_error, lag, weight)`, with one entry for each row; the last two may be None. The tail is
+A part is any named tuple with the fields of `Part`, with one entry for each row; the last two may be None. The tail is
 the sum of `exp(z - unit)` over all but one of the maximal entries, and `tail_error` what rounding has left out of it.
 The unit is the maximum, rounded down to a multiple of 4: parts whose units differ are rescaled, which rounds, but
 in a row no oftener than every fourth nat; others are only added. The lag is by how much the label's logit lies below
-the maximum, where the part has the label: how often it has is the weight, 1 or 0.
+the maximum, where the part has the label: how often it has is the weight, 1 or 0. Beside it, there may be lags of other
+targets: sums of `target * (maximum - z)`, whose weights are the sums of the targets.
 
 Nothing here subtracts what has most digits in common, nor do the derivatives that autodiff finds. That is why the lag
 is carried, and not the label's logit: the derivative of the loss with respect to that is -1, and cancels with another.
@@ -12,7 +13,7 @@ is carried, and not the label's logit: the derivative of the loss with respect t
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from stable_softmax._libraries._differentiable import Differentiable
 from stable_softmax._libraries._operations import nan_where, without_gradient
@@ -22,6 +23,16 @@ from stable_softmax._maths._differences import difference
 from stable_softmax._maths._sums import sum_of_products
 
 _STEP = 4
+
+
+class Part(NamedTuple):
+    """What some of the classes come to."""
+
+    maximum: Any
+    tail: Any
+    tail_error: Any
+    lag: Any
+    weight: Any
 
 
 def statistics(xp: ModuleType, logits: Any, class_ids: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
@@ -76,17 +87,18 @@ def merged_over(xp: ModuleType, part: Any, maximum: Callable[[Any], Any], total:
 
 def logsumexp(xp: ModuleType, part: Any) -> Any:
     """Return `m + log1p(R)`, and `m` itself where that is infinite."""
-    log_total = _log_total(xp, part)
+    log_total = log_total_of(xp, part)
     return xp.where(xp.isinf(part.maximum), part.maximum, _finite(xp, part.maximum) + log_total)
 
 
 def crossentropy(xp: ModuleType, part: Any) -> Any:
     """Return `log1p(R) + lag`, and NaN without a label, or without a finite maximum."""
-    loss = _log_total(xp, part) + part.lag
+    loss = log_total_of(xp, part) + part.lag
     return nan_where(xp, (part.weight != 1) | ~xp.isfinite(part.maximum), loss)
 
 
-def _log_total(xp: ModuleType, part: Any) -> Any:
+def log_total_of(xp: ModuleType, part: Any) -> Any:
+    """Return `log1p(R)`."""
     scale = xp.exp(_unit(xp, part.maximum) - _finite(xp, part.maximum))
     return xp.log1p(scale * (part.tail + part.tail_error))
 
@@ -109,7 +121,7 @@ def _lag_below(xp: ModuleType, part: Any, maximum: Any) -> Any:
     """Return by how much the label's logit lies below the maximum of all parts; 0 where this one has no label."""
     stays = (part.weight == 0) | (part.maximum >= maximum)
     below, above = (xp.where(stays, 0, _finite(xp, values)) for values in (part.maximum, maximum))
-    return _added(xp, part.lag, -difference(xp, below, above))
+    return _added(xp, part.lag, part.weight * -difference(xp, below, above))
 
 
 def _added(xp: ModuleType, first: Any, second: Any) -> Any:

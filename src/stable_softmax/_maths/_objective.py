@@ -7,6 +7,7 @@ The fields of the criterion come by position, since its arrays come in parts. Wh
 returned in given memory, where that saves a copy.
 """
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -87,12 +88,22 @@ def hessian_diagonal(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[i
 
 
 def _loss(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
-    loss = plain if targets.scale is None else _weighted(xp, targets.scale, plain)
+    def of_others() -> Any:
+        terms = weighted(xp, targets.others, -_derivatives.log_softmax(xp, logits, axes=axes))
+        return accurate_sum(xp, terms, axes)
+
+    return loss_from_terms(xp, plain, of_others, lambda: _derivatives.logsumexp(xp, logits, axes=axes), targets)
+
+
+def loss_from_terms(
+    xp: ModuleType, plain: Any, of_others: Callable[[], Any], logsumexp: Callable[[], Any], targets: Targets
+) -> Any:
+    """Return the losses over the divisor, from those of the label, those of the other targets, and the logsumexp."""
+    loss = plain if targets.scale is None else weighted(xp, targets.scale, plain)
     if targets.others is not None:
-        terms = _weighted(xp, targets.others, -_derivatives.log_softmax(xp, logits, axes=axes))
-        loss = loss + accurate_sum(xp, terms, axes)
+        loss = loss + of_others()
     if targets.z_loss is not None:
-        loss = loss + _penalty(xp, targets.z_loss, _derivatives.logsumexp(xp, logits, axes=axes))
+        loss = loss + _penalty(xp, targets.z_loss, logsumexp())
     return _over_divisor(_of_counted(xp, loss, targets), targets)
 
 
@@ -167,7 +178,7 @@ def _product(xp: ModuleType, first: Any, second: Any) -> Any:
     return xp.where(overflows, xp.inf, fitting) * xp.where(overflows, signs, 1)
 
 
-def _weighted(xp: ModuleType, weights: Any, values: Any) -> Any:
+def weighted(xp: ModuleType, weights: Any, values: Any) -> Any:
     """Return the product, where 0 times infinity is 0."""
     return weights * xp.where((weights == 0) & xp.isinf(values), 0, values)
 

@@ -76,7 +76,7 @@ def example_weights(xp: ModuleType, class_ids: Any, class_weights: Any, axis: in
         return xp.astype(counted, class_ids.dtype)
     # A class id out of range makes the loss NaN, whatever it is divided by.
     valid = xp.where(_labels.in_range(class_ids, class_weights.shape[axis]), class_ids, 0)
-    weights = _weights_of(xp, class_weights, valid, axis)
+    weights = weights_of(xp, class_weights, valid, axis)
     return weights if counted is None else xp.where(counted, weights, 0)
 
 
@@ -109,14 +109,14 @@ def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
         logits, class_ids = xp.where(counted, logits, 0), xp.where(counted, class_ids, 0)
     scale, others = None, None
     if criterion.class_weights is not None:
-        scale = _weights_of(xp, criterion.class_weights, class_ids, axis)
+        scale = weights_of(xp, criterion.class_weights, class_ids, axis)
     if not is_off(smoothing):
         scale = 1 - smoothing if scale is None else (1 - smoothing) * scale
         others = _smoothing(xp, logits, criterion, axis)
     return logits, Targets(class_ids, scale, others, counted)
 
 
-def _weights_of(xp: ModuleType, class_weights: Any, class_ids: Any, axis: int) -> Any:
+def weights_of(xp: ModuleType, class_weights: Any, class_ids: Any, axis: int) -> Any:
     """Return the weight of each example's class, NaN where the id is out of range."""
     shape = class_ids.shape
     weights = xp.broadcast_to(class_weights, (*shape[:axis], class_weights.shape[axis], *shape[axis + 1 :]))
@@ -124,9 +124,9 @@ def _weights_of(xp: ModuleType, class_weights: Any, class_ids: Any, axis: int) -
 
 
 def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
-    targets = _left(xp, criterion, converted(xp, criterion.probabilities, logits.dtype))
+    targets = left_of(xp, criterion, converted(xp, criterion.probabilities, logits.dtype))
     if criterion.class_weights is not None:
-        targets = targets * _left(xp, criterion, criterion.class_weights)
+        targets = targets * left_of(xp, criterion, criterion.class_weights)
     if not is_off(criterion.label_smoothing):
         targets = (1 - criterion.label_smoothing) * targets + _smoothing(xp, logits, criterion, axis)
     largest = xp.argmax(targets, axis=axis, keepdims=True)
@@ -138,13 +138,13 @@ def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
 
 def _smoothing(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> Any:
     """Return the targets that smoothing gives: an equal share of each class that `where` leaves, weighted."""
-    left = _left(xp, criterion, _labels.ones_along(xp, logits, axis))
+    left = left_of(xp, criterion, _labels.ones_along(xp, logits, axis))
     number = accurate_sum(xp, left, (axis,))
     share = criterion.label_smoothing / xp.where(number < 1, 1, number)
-    return share * (left if criterion.class_weights is None else _left(xp, criterion, criterion.class_weights))
+    return share * (left if criterion.class_weights is None else left_of(xp, criterion, criterion.class_weights))
 
 
-def _left(xp: ModuleType, criterion: Criterion, values: Any) -> Any:
+def left_of(xp: ModuleType, criterion: Criterion, values: Any) -> Any:
     """Return the values, with 0 for the classes that `where` excludes."""
     return values if criterion.where is None else xp.where(criterion.where, values, 0)
 
