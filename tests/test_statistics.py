@@ -117,7 +117,14 @@ def test_special_values_mean_in_parts_what_they_mean_in_one_piece(library, posit
     special = [
         *([-INF] * 4, [INF, 0, 1, 2], [0, 1, 2, INF], [INF, 0, 0, INF], [NAN, 1, 2, 3], [0, 1, -INF, NAN]),
         *([0, 1, -INF, 2], [-INF, -INF, 0, 1], [1, 2, -INF, -INF], [largest, -largest, 0, 1]),
-        *([-largest, -largest, largest, largest], [0, largest, -largest, 0], [-largest] * 4, [largest] * 4),
+        *(
+            [-largest, -largest, largest, largest],
+            [0, largest, -largest, 0],
+            [INF, 900, 0, 1],
+            [900, 0, 1, INF],
+            [-largest] * 4,
+            [largest] * 4,
+        ),
     ]
     z = library.logits(special, "float32")
     for class_id in range(4):

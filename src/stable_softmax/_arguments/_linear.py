@@ -57,7 +57,7 @@ def linear_loss_of(
     settings = Settings(
         names=tuple(name for name in (*given, *arrays) if name not in ("features", "weight")),
         numbers=tuple((name, field) for name, field in fields.items() if name not in arrays),
-        softcap=_softcap_of(softcap),
+        softcap=_softcap_of(softcap, float(xp.finfo(layout.working).max)),
         working=layout.working,
         block_size=_block_size_of(block_size),
     )
@@ -86,14 +86,17 @@ def _check_shapes(given: dict[str, Any]) -> None:
         raise ValueError(f"bias must have shape {weight[:1]}, one for each class, not {tuple(given['bias'].shape)}")
 
 
-def _softcap_of(softcap: Any) -> float | None:
+def _softcap_of(softcap: Any, largest: float) -> float | None:
     if softcap is None:
         return None
     if isinstance(softcap, bool) or not isinstance(softcap, Real):
         raise TypeError(f"softcap must be a real number or None, not {softcap!r}")
-    cap = float(softcap)
-    if not 0 < cap < math.inf:
-        raise ValueError(f"softcap must be positive and finite, but is {softcap}")
+    try:
+        cap = float(softcap)
+    except OverflowError:  # an integer beyond all floats
+        cap = math.inf
+    if not 0 < cap <= largest:
+        raise ValueError(f"softcap must be positive and at most {largest:.4g}, but is {softcap}")
     return cap
 
 

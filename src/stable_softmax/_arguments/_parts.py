@@ -68,6 +68,8 @@ def _first_class_of(first_class: Any) -> Any:
 
 def _no_class_ids(xp: ModuleType, logits: Any, layout: Layout) -> Any:
     (axis,) = layout.axes
-    first = logits[(slice(None),) * axis + (slice(0, 1), ...)]
-    rows = first if layout.has_classes else xp.sum(logits, axis=axis, keepdims=True)
+    if layout.has_classes:
+        rows = logits[(slice(None),) * axis + (slice(0, 1), ...)]
+    else:
+        rows = xp.sum(logits, axis=axis, keepdims=True)
     return xp.full_like(rows, -1, dtype=default_dtype(xp, "integral"))

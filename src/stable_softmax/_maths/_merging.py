@@ -48,7 +48,7 @@ def merged(xp: ModuleType, first: Any, second: Any) -> Any:
     maximum = xp.maximum(first.maximum, second.maximum)
     unit = _unit(xp, maximum)
     # Of the two maximal entries, one joins the tail.
-    joining = xp.exp(difference(xp, xp.minimum(first.maximum, second.maximum), unit))
+    joining = _weight(xp, xp.minimum(first.maximum, second.maximum), unit)
     tail, error = joining, xp.zeros_like(joining)
     for part in (first, second):
         factor = _rescaling(xp, part, unit)
@@ -68,7 +68,7 @@ def merged_over(xp: ModuleType, part: Any, maximum: Callable[[Any], Any], total:
     leads = part.maximum == peak
     unit = _unit(xp, peak)
     tail = _rescaling(xp, part, unit) * (part.tail + part.tail_error)
-    joining = xp.where(leads, 0, xp.exp(difference(xp, part.maximum, unit)))
+    joining = xp.where(leads, 0, _weight(xp, part.maximum, unit))
     # 0, but for its derivative, which the maximum over processes may not have.
     slope = xp.where(leads & xp.isfinite(own), part.maximum - _finite(xp, own), 0)
     terms = [tail + joining, xp.astype(leads, own.dtype), slope]
@@ -77,7 +77,7 @@ def merged_over(xp: ModuleType, part: Any, maximum: Callable[[Any], Any], total:
     tail, leaders, slope, *label = _unstacked(total(xp.stack(terms)))
     leaders = xp.where(leaders < 1, 1, leaders)  # none, where all is NaN
     slope = slope / leaders
-    tail = tail + (leaders - 1) * xp.exp(difference(xp, peak + slope, unit))
+    tail = tail + (leaders - 1) * _weight(xp, peak + slope, unit)
     whole = part._replace(maximum=peak + slope, tail=tail, tail_error=xp.zeros_like(tail))
     if part.lag is None:
         return whole
@@ -105,6 +105,11 @@ def log_total_of(xp: ModuleType, part: Any) -> Any:
 
 def _unit(xp: ModuleType, maximum: Any) -> Any:
     return _STEP * xp.floor(_finite(xp, maximum) / _STEP)
+
+
+def _weight(xp: ModuleType, logits: Any, unit: Any) -> Any:
+    """Return `exp(z - unit)` of maximal logits: at most so much, unless another is infinite."""
+    return xp.exp(xp.clip(difference(xp, logits, unit), max=_STEP))
 
 
 def _finite(xp: ModuleType, values: Any) -> Any:
