@@ -101,6 +101,16 @@ def lowest(session):
 
 
 @nox.session
+def clusters(session):
+    """Run on several processes: JAX, PyTorch, and a cluster of Dask's, with processes that are killed."""
+    session.install("torch==2.13.0")
+    session.install("-e", ".[report,jax,dask]", *group("test"), *group("clusters"))
+    session.run("pytest", "--quiet", "--backend", "dask", "tests/clusters/test_dask_cluster.py", *session.posargs)
+    session.run("pytest", "--quiet", "--backend", "jax", "tests/clusters/test_jax_processes.py", *session.posargs)
+    session.run("pytest", "--quiet", "--backend", "torch", "tests/clusters/test_torch_processes.py", *session.posargs)
+
+
+@nox.session
 def doctests(session):
     """Run the examples in the docstrings, the README and the documents."""
     session.install("-e", ".[report,jax]", *group("test"))
@@ -114,7 +124,7 @@ def examples(session):
     """Run the examples on real data."""
     session.install("torch==2.13.0")
     session.install("-e", ".[jax]", *group("examples"))
-    for example in ("digits", "train_jax", "train_torch", "boosting"):
+    for example in ("digits", "train_jax", "train_torch", "boosting", "character_model"):
         session.run("python", f"examples/{example}.py")
 
 
