@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 
 from stable_softmax import _execution
 from stable_softmax._execution._plan import Layout
-from stable_softmax._libraries import is_constant, is_jax
+from stable_softmax._libraries import is_constant
 from stable_softmax._libraries._differentiable import Differentiable
-from stable_softmax._libraries._operations import is_known
+from stable_softmax._libraries._operations import is_known, sweep_factor
 from stable_softmax._libraries._sweeps import swept
 from stable_softmax._maths import _objective, _projection
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import sum_of_products
 from stable_softmax._maths._targets import Criterion
 
-#: What a block's logits take, of the dtype that the work is done in; but a block has at least so many rows.
+#: What a block's logits take in memory, times a factor for the device; but there are at least so many blocks, unless
+#: these have fewer than so many rows.
 _BLOCK_BYTES = 1 << 25
+_LEAST_BLOCKS = 4
 _LEAST_ROWS = 64
 
 
@@ -81,15 +83,16 @@ def _swept(xp: ModuleType, function: Any, arrays: tuple[Any, ...], settings: Set
         name in ("features", "class_ids", "probabilities") or (name == "where" and given[name].shape[0] != 1)
         for name in names
     )
-    size = settings.block_size or _rows_of_block(xp, given["weight"].shape[0], settings.working)
+    size = settings.block_size or _rows_of_block(xp, given["features"], given["weight"], settings.working)
     return swept(xp, partial(function, xp, settings), tuple(given.values()), in_rows, size)
 
 
-def _rows_of_block(xp: ModuleType, classes: Any, working: Any) -> int:
-    if not is_known(xp, classes):
+def _rows_of_block(xp: ModuleType, features: Any, weight: Any, working: Any) -> int:
+    rows, classes = features.shape[0], weight.shape[0]
+    if not (is_known(xp, rows) and is_known(xp, classes)):
         return _LEAST_ROWS
-    # The compiler of JAX makes one loop of what else are several arrays.
-    return max(_LEAST_ROWS, (2 if is_jax(xp) else 1) * _BLOCK_BYTES // (classes * xp.finfo(working).bits // 8))
+    fitting = sweep_factor(xp, weight) * _BLOCK_BYTES // (classes * xp.finfo(working).bits // 8)
+    return max(_LEAST_ROWS, min(fitting, -(-rows // _LEAST_BLOCKS)))
 
 
 class _Block(NamedTuple):

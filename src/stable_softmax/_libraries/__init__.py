@@ -78,6 +78,15 @@ def is_writable(xp: ModuleType, array: Any) -> bool:
     return is_plain(array)
 
 
+def is_indexable(xp: ModuleType, array: Any) -> bool:
+    """Whether an array gives and takes values at an array of indices at once, on whatever device they lie."""
+    if not is_torch(xp):
+        return is_numpy(xp)
+    from stable_softmax._libraries._torch import runs_at_once
+
+    return runs_at_once(array)
+
+
 def runs_in_parts(xp: ModuleType, *arrays: Any) -> bool:
     """Whether parts of arrays may be worked on one after another, with nothing between that records the work."""
     if is_numpy(xp):

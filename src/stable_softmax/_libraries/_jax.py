@@ -27,6 +27,14 @@ def apart(values: jax.Array) -> jax.Array:
     return jax.lax.reduce_precision(values, exponent_bits=limits.nexp, mantissa_bits=limits.nmant)
 
 
+def sweep_factor() -> int:
+    """Return how many times the memory of NumPy's blocks those of a sweep are worth: a compiler fuses what they hold.
+
+    Other devices than CPUs need more rows to be busy.
+    """
+    return 2 if jax.default_backend() == "cpu" else 16
+
+
 def is_traced(value: Any) -> bool:
     """Whether a value is an array that is traced."""
     return isinstance(value, jax.core.Tracer)

@@ -95,6 +95,15 @@ def block_factor(xp: ModuleType) -> int:
     return _torch.block_factor()
 
 
+def sweep_factor(xp: ModuleType, weight: Any) -> int:
+    """Return how many times the memory of NumPy's blocks those of a sweep over projected features are worth."""
+    if is_jax(xp):
+        from stable_softmax._libraries import _jax
+
+        return _jax.sweep_factor()
+    return 16 if is_torch(xp) and weight.is_cuda else 1
+
+
 def indices_along(xp: ModuleType, length: int, like: Any, dtype: Any) -> Any:
     """Return 0, 1, ... on the device, or the devices, of an array."""
     if is_numpy(xp):

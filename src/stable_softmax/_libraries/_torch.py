@@ -22,10 +22,11 @@ _SHORT = 48
 
 def is_plain(tensor: Any) -> bool:
     """Whether a tensor has values that can be read and written at once: nothing traces, transforms or wraps it."""
-    return _runs_at_once(tensor) and bool(tensor.is_cpu)
+    return runs_at_once(tensor) and bool(tensor.is_cpu)
 
 
-def _runs_at_once(tensor: Any) -> bool:
+def runs_at_once(tensor: Any) -> bool:
+    """Whether each operation on a tensor is done at once, or in order: nothing traces, transforms or wraps it."""
     return (
         not torch.compiler.is_compiling()
         and type(tensor) in _PLAIN
@@ -52,7 +53,7 @@ def block_factor() -> int:
 
 def softmax(logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the probabilities in one pass, but for rows that are too short for its vectors: None for these."""
-    if len(axes) > 1 or not _runs_at_once(logits) or not logits.is_contiguous():
+    if len(axes) > 1 or not runs_at_once(logits) or not logits.is_contiguous():
         return None
     is_short = logits.is_cpu and logits.stride(axes[0]) == 1 and logits.shape[axes[0]] < _SHORT
     return None if is_short else torch.softmax(logits, axes[0], out=into)
@@ -84,8 +85,9 @@ def contracted(first: Any, second: Any, axes: tuple[int, int], dtype: Any, total
     """
     first, second = first if axes[0] else first.T, second.T if axes[1] else second
     with torch.autocast(first.device.type, enabled=False):
-        if first.is_cuda and first.dtype == second.dtype != dtype:  # pragma: no cover - needs a GPU
-            product = torch.mm(first, second, out_dtype=dtype)
+        if first.is_cuda and torch.bfloat16 in (first.dtype, second.dtype):  # pragma: no cover - needs a GPU
+            # Which multiplies these many times faster. The range is that of single precision.
+            product = torch.mm(first.bfloat16(), second.bfloat16(), out_dtype=dtype)
             return product if total is None else total + product
         first, second = first.to(dtype), second.to(dtype)
         if total is None:

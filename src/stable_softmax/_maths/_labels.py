@@ -6,7 +6,7 @@ Class ids come with an axis of length 1 in the place of the class axis.
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from stable_softmax._libraries import is_eager, is_split, is_writable
+from stable_softmax._libraries import is_eager, is_indexable, is_split
 from stable_softmax._libraries._operations import all_in_range, entries_along, indices_along, is_known, nan_where
 
 
@@ -31,10 +31,10 @@ def is_marked(xp: ModuleType, where: Any, class_ids: Any, shape: tuple[int, ...]
 def place_of(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Place:
     """Find the places of class ids in rows, or in others of the same shape and kind."""
     shape = rows.shape
-    if not (is_writable(xp, class_ids) and is_writable(xp, rows)):
+    if not (is_indexable(xp, class_ids) and is_indexable(xp, rows)):
         return Place(class_ids, in_range(class_ids, shape[axis]), None)
     valid = None
-    if not all_in_range(xp, class_ids, shape[axis]):
+    if not is_eager(xp, class_ids) or not all_in_range(xp, class_ids, shape[axis]):
         valid = in_range(class_ids, shape[axis])
         class_ids = xp.where(valid, class_ids, 0)
     indices = [class_ids if i == axis else _along(xp, shape, i, class_ids) for i in range(len(shape))]
