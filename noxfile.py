@@ -104,7 +104,7 @@ def lowest(session):
 def clusters(session):
     """Run on several processes: JAX, PyTorch, and a cluster of Dask's, with processes that are killed."""
     session.install("torch==2.13.0")
-    session.install("-e", ".[report,jax,dask]", *group("test"), *group("clusters"))
+    session.install("-e", ".[report,dask]", *BACKENDS["jax"], *group("test"), *group("clusters"))
     session.run("pytest", "--quiet", "--backend", "dask", "tests/clusters/test_dask_cluster.py", *session.posargs)
     session.run("pytest", "--quiet", "--backend", "jax", "tests/clusters/test_jax_processes.py", *session.posargs)
     session.run("pytest", "--quiet", "--backend", "torch", "tests/clusters/test_torch_processes.py", *session.posargs)

@@ -1,4 +1,4 @@
-"""JAX on several processes: the example that trains a head whose classes they share."""
+"""JAX on several devices, and on several processes: the example that trains a head whose classes they share."""
 
 import re
 import socket
@@ -12,6 +12,12 @@ import pytest
 EXAMPLE = Path(__file__).parents[2] / "examples" / "vocabulary_parallel.py"
 #: Beyond the timeout of the example.
 PATIENCE = 30
+
+
+def test_a_mesh_of_eight_devices_finds_the_results_of_one_with_fewer_collectives_than_optax():
+    script = Path(__file__).with_name("jax_mesh.py")
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert run.stdout.endswith("the same\n"), run.stderr
 
 
 def final_loss(processes):
