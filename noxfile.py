@@ -24,8 +24,9 @@ BACKENDS = {
 # The coverage is measured on one Python, with these files, which are fast: with all of them it costs half of the time.
 COVERING = (
     *("arguments", "blocks", "contract", "contract_matrix", "differentiable", "extremes", "fuzz", "import"),
-    *("fast_paths", "kinds_of_arrays", "report", "textbook", "threads", "workers", "jax", "jax_pipelines"),
-    *("torch_derivatives", "torch_orders", "torch_pipelines"),
+    *("fast_paths", "kinds_of_arrays", "linear", "report", "statistics", "textbook", "threads", "workers"),
+    *("jax", "jax_linear", "jax_pipelines", "jax_statistics"),
+    *("torch_derivatives", "torch_linear", "torch_orders", "torch_pipelines", "torch_statistics"),
 )
 QUICK = {
     "numpy": ["contract_matrix", "options_exact", "options_witnesses", "properties", "blocks", "hessian"],
@@ -34,7 +35,9 @@ QUICK = {
 # What depends on JAX's version.
 LOWEST_JAX = [
     "jax",
+    "jax_linear",
     "jax_pipelines",
+    "jax_statistics",
     "contract",
     "gradient_witnesses",
     "hessian",
@@ -104,7 +107,7 @@ def lowest(session):
 def clusters(session):
     """Run on several processes: JAX, PyTorch, and a cluster of Dask's, with processes that are killed."""
     session.install("torch==2.13.0")
-    session.install("-e", ".[report,dask]", *BACKENDS["jax"], *group("test"), *group("clusters"))
+    session.install("-e", ".[report,jax,dask]", *group("test"), *group("witnesses-jax"), *group("clusters"))
     session.run("pytest", "--quiet", "--backend", "dask", "tests/clusters/test_dask_cluster.py", *session.posargs)
     session.run("pytest", "--quiet", "--backend", "jax", "tests/clusters/test_jax_processes.py", *session.posargs)
     session.run("pytest", "--quiet", "--backend", "torch", "tests/clusters/test_torch_processes.py", *session.posargs)

@@ -8,14 +8,18 @@ from numpy.typing import NDArray
 
 import stable_softmax
 from stable_softmax import (
+    SoftmaxStatistics,
     grad_softmax_crossentropy_with_logits,
     hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
+    linear_softmax_crossentropy,
     log_softmax,
     logsumexp,
     softmax,
     softmax_crossentropy_with_logits,
+    softmax_statistics,
     textbook,
+    value_and_grad_linear_softmax_crossentropy,
     value_and_grad_softmax_crossentropy_with_logits,
 )
 
@@ -33,6 +37,15 @@ def single_precision_stays(logits: Single, class_ids: NDArray[np.int64], mask: N
     loss, gradient = value_and_grad_softmax_crossentropy_with_logits(logits, class_ids, class_weights=np.ones(3))
     assert_type(loss, Single)
     assert_type(gradient, Single)
+
+
+def heads_and_parts(logits: Single, class_ids: NDArray[np.int64], bias: Single) -> None:
+    assert_type(linear_softmax_crossentropy(logits, logits, class_ids, bias, softcap=30.0), Single)
+    loss, gradients = value_and_grad_linear_softmax_crossentropy(logits, logits, class_ids, reduction="sum")
+    assert_type(loss, Single)
+    assert_type(gradients, tuple[Single, Single, Single | None])
+    statistics = softmax_statistics(logits, class_ids, first_class=3)
+    assert_type(statistics.merge(statistics), SoftmaxStatistics)
 
 
 def jax_arrays_stay(logits: jax.Array, class_ids: NDArray[np.int32], z_loss: jax.Array) -> None:
