@@ -59,8 +59,13 @@ class Backend:
 
     def call(self, function, *arrays, **options):
         """Call a function on arrays of the backend; its results come back as NumPy arrays."""
-        results = self.bound(function, **options)(*arrays)
-        return tuple(map(self.numpy, results)) if isinstance(results, tuple) else self.numpy(results)
+        return self._as_numpy(self.bound(function, **options)(*arrays))
+
+    def _as_numpy(self, results):
+        """Return NumPy arrays for arrays, nested tuples of them, and None among these."""
+        if isinstance(results, tuple):
+            return tuple(map(self._as_numpy, results))
+        return None if results is None else self.numpy(results)
 
     def bound(self, function, **options):
         return partial(function, **options)

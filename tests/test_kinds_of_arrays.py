@@ -16,7 +16,7 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
-from stable_softmax._arguments._loss import loss_of
+from stable_softmax._arguments._loss import Options, loss_of
 
 NORMALIZATIONS = [stable_softmax.softmax, stable_softmax.log_softmax, stable_softmax.logsumexp]
 LOSSES = [softmax_crossentropy_with_logits, grad_softmax_crossentropy_with_logits]
@@ -174,7 +174,7 @@ def test_examples_are_counted_without_a_look_at_the_logits():
     """Which are one number, seen 2**51 times: nothing of their size fits into memory."""
     logits = np.broadcast_to(np.float16(0), (2, 2**50))
     options = {"label_smoothing": 0.0, "z_loss": 0.0, "reduction": "mean", "dtype": None, "ignore_index": 7}
-    loss = loss_of(logits, np.asarray([0, 7]), -1, where=None, class_weights=None, **options)
+    loss = loss_of(logits, np.asarray([0, 7]), -1, Options(where=None, class_weights=None, **options))
     assert float(loss.criterion.divisor[0, 0]) == 1
 
 

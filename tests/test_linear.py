@@ -187,3 +187,14 @@ def test_arguments_stay_as_they_are_and_may_be_read_only():
         value_and_grad_linear_softmax_crossentropy(features, weight, answers, bias, block_size=3)
     for array, same in zip((features, weight, answers, bias), before, strict=True):
         np.testing.assert_array_equal(array, same)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_examples_that_are_all_ignored_give_zeros_and_not_nan(library, reduction):
+    features, weight, answers, bias, _ = drawn({})
+    arrays, _ = on_backend(library, features * np.nan, weight, np.full_like(answers, IGNORED), bias, {})
+    loss, gradients = value_and_grad_linear_softmax_crossentropy(
+        *arrays, ignore_index=IGNORED, reduction=reduction, block_size=5
+    )
+    for result in (loss, *gradients):
+        np.testing.assert_array_equal(library.numpy(result), np.zeros(tuple(result.shape)))

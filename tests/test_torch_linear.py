@@ -180,3 +180,14 @@ def test_the_logits_of_all_examples_are_not_kept():
         with torch.autograd.graph.saved_tensors_hooks(lambda t: rows.append(t.numel()) or t, lambda t: t):
             in_blocks(leaf, weight, bias, answers, block_size=4, reduction=reduction).sum().backward()
     assert max(rows) <= max(features.numel(), weight.numel())
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_examples_that_are_all_ignored_still_give_each_parameter_a_gradient(reduction):
+    """Of zeros, which processes that train together wait for."""
+    features, weight, bias, answers = drawn()
+    leaves = [array.clone().requires_grad_() for array in (features * torch.nan, weight, bias)]
+    options = {"ignore_index": -100, "reduction": reduction, "block_size": 7}
+    in_blocks(*leaves, torch.full_like(answers, -100), **options).sum().backward()
+    for leaf in leaves:
+        torch.testing.assert_close(leaf.grad, torch.zeros_like(leaf))
