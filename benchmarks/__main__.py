@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import comparisons, growth, instructions, memory, workers
+from benchmarks import comparisons, growth, instructions, linear, memory, workers
 from benchmarks.comparisons import TableName
 from benchmarks.machine import machine, one_thread
 from benchmarks.progress import STATUS
@@ -31,10 +31,11 @@ def main(
     peak: Annotated[bool, typer.Option("--memory", help="Peak memory beyond the result.")] = False,
     scale: Annotated[bool, typer.Option("--workers", help="Two workers against one.")] = False,
     count: Annotated[bool, typer.Option("--instructions", help="Instructions, by Valgrind.")] = False,
+    project: Annotated[bool, typer.Option("--linear", help="Loss of projected features: time, peak memory.")] = False,
 ) -> None:
     """Print the ratios of the median times, ours to the peers', with quartiles; or what the options ask for instead."""
     asked: list[Iterator[Section]] = []
-    if only or not (grow or peak or scale or count or picture):
+    if only or not (grow or peak or scale or count or project or picture):
         asked.append(comparisons.sections(only or TableName, quick))
     if grow:
         asked.append(growth.sections(quick, large))
@@ -44,6 +45,8 @@ def main(
         asked.append(workers.sections(quick))
     if count:
         asked.append(instructions.sections(quick))
+    if project:
+        asked.append(linear.sections(quick))
     if picture:
         # Here, so that nothing else needs matplotlib.
         from benchmarks import plot

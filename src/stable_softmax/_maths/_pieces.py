@@ -32,11 +32,12 @@ def part_of_losses(
         if given.ignored_id is not None:
             logits = xp.where(given.class_ids == given.ignored_id, 0, logits)
     maximum, tail, *label = _merging.statistics(xp, logits, class_ids, axes)
-    distances = -difference(xp, logits, xp.where(xp.isfinite(maximum), maximum, 0))
     columns = [] if given.class_ids is None else [label]
-    for targets in _targets(xp, logits, given, axis):
-        lag = accurate_sum(xp, _objective.weighted(xp, targets, distances), axes)
-        columns.append([lag, accurate_sum(xp, targets, axes)])
+    if given.class_ids is None or not is_off(given.label_smoothing):
+        distances = -difference(xp, logits, xp.where(xp.isfinite(maximum), maximum, 0))
+        for targets in _targets(xp, logits, given, axis):
+            lag = accurate_sum(xp, _objective.weighted(xp, targets, distances), axes)
+            columns.append([lag, accurate_sum(xp, targets, axes)])
     lags, weights = (xp.concat(column, axis=axis) for column in zip(*columns, strict=True))
     return _merging.Part(maximum, tail, xp.zeros_like(tail), lags, weights)
 
