@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import stable_softmax
 from benchmarks import fresh
 from benchmarks.forms import notebook
-from benchmarks.memory import _resident
+from benchmarks.memory import resident
 from benchmarks.progress import tell
 from benchmarks.tables import Row, Section, number, text
 
@@ -104,9 +104,9 @@ def _peak(library: str, shape: Shape, form: str) -> dict[str, float]:
     call, known = _prepared(library, form, shape)
     # Linux: sets the peak to what is resident now.
     Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     call()
-    return known | {"peak": (_resident("VmHWM") - before) / 2**20}
+    return known | {"peak": (resident("VmHWM") - before) / 2**20}
 
 
 def _deviations(library: str, shape: Shape) -> dict[str, float]:

@@ -52,13 +52,14 @@ def _measure(library: str, operation: str, shape: tuple[int, int]) -> dict[str, 
     call = call_of(library, operation, logits, class_ids)
     # Linux: sets the peak to what is resident now.
     Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     result = call()
-    peak = _resident("VmHWM") - before
+    peak = resident("VmHWM") - before
     return {"logits": logits.nbytes / 2**20, "result": _size(result) / 2**20, "peak": peak / 2**20}
 
 
-def _resident(name: str) -> int:
+def resident(name: str) -> int:
+    """Return a line of the process's memory status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 

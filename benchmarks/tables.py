@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 Row = dict[str, Any]
-TEXT = ("operation", "shape", "dtype", "peer")
+TEXT = ("operation", "shape", "dtype", "peer", "library", "form")
 
 
 class Section(NamedTuple):
