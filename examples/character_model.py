@@ -24,7 +24,7 @@ import torch
 from stable_softmax import linear_softmax_crossentropy, softmax_crossentropy_with_logits
 
 CHARACTERS, CLASSES, CONTEXT, FEATURES = 3, 8192, 2, 128
-STEPS, SEQUENCES, LENGTH, LEARNING_RATE = 25, 64, 32, 0.02
+STEPS, SEQUENCES, LENGTH, LEARNING_RATE = 30, 64, 32, 0.02
 PADDING = -100
 # In float32, heads and libraries round differently, and Adam passes that on from step to step.
 TOLERANCE = 1e-4
@@ -137,7 +137,7 @@ def planned_by_jax(head):
     return f"{compiled.memory_analysis().temp_size_in_bytes / 2**20:.0f}"
 
 
-def measured_of_torch(head):
+def measured_with_torch(head):
     """Return, in MiB, by how much a head with its gradients raises the memory of the process; a dash if unknown."""
     if not CLEAR_REFS.exists():
         return "-"
@@ -158,10 +158,10 @@ def resident(name):
 
 def main():
     """Train with both heads in both libraries, and compare."""
-    # Several would spend their time waiting for each other wherever something else runs, too.
+    # Several threads may mostly wait for each other, where something else runs at the same time.
     torch.set_num_threads(1)
     # Before all else: later, a head could take what the process keeps of the memory it had.
-    measured = {head: measured_of_torch(loss) for head, loss in HEADS.items()}
+    measured = {head: measured_with_torch(loss) for head, loss in HEADS.items()}
     planned = {head: planned_by_jax(loss) for head, loss in HEADS.items()}
     paragraphs = shuffled_paragraphs()
     held_out, train = paragraphs[: len(paragraphs) // 10], paragraphs[len(paragraphs) // 10 :]
@@ -170,8 +170,7 @@ def main():
     batches = batches_of(train, class_ids, STEPS)
     held_out = [array[0] for array in batches_of(held_out, class_ids, 1)]
     print(f"{len(counts):,} different tokens, {CLASSES:,} classes: a uniform prediction costs {math.log(CLASSES):.4f}")
-    padding = np.mean(batches[1] == PADDING)
-    print(f"{STEPS} steps of {SEQUENCES * LENGTH:,} tokens, of which {padding:.0%} are padding")
+    print(f"{STEPS} steps of {SEQUENCES * LENGTH:,} tokens, {np.mean(batches[1] == PADDING):.0%} of them padding")
     print("Memory of the head with its gradients: planned by the compiler of JAX, measured with PyTorch\n")
     print("library  head                   held-out loss: before   after  ms per step  head, MiB")
     curves = []
