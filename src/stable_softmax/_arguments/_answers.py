@@ -1,5 +1,6 @@
 """Reference answers: class ids or probabilities, by dtype and shape."""
 
+import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -54,6 +55,8 @@ def _remedy_for_ids(given: tuple[int, ...], shape: tuple[int, ...], axis: int) -
         return _ONE_HOT
     if given == (*shape[:axis], 1, *shape[axis + 1 :]):
         return f": squeeze axis {axis}"
+    if len(given) == 1 and given[0] == math.prod(_without(shape, axis)):
+        return ": reshape them"
     return _SWAPPED if _is_swapped(given, shape) else ""
 
 
