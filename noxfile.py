@@ -33,7 +33,7 @@ QUICK = {
     "jax": ["jax", "contract", "gradient_witnesses", "hessian", "properties", "recursions"],
 }
 # What depends on JAX's version.
-LOWEST_JAX = [
+VERSIONED_JAX = [
     "jax",
     "jax_linear",
     "jax_pipelines",
@@ -98,9 +98,17 @@ def lowest(session):
     declared = [*PROJECT["project"]["dependencies"], *EXTRAS["jax"], *EXTRAS["report"]]
     session.install("-e", ".", *(requirement.replace(">=", "==") for requirement in declared), *group("test"))
     session.run(*PYTEST, *session.posargs)
-    session.run(*PYTEST, "--backend", "jax", *files(LOWEST_JAX), *session.posargs)
+    session.run(*PYTEST, "--backend", "jax", *files(VERSIONED_JAX), *session.posargs)
     # Derivatives at real sizes, which XLA has computed wrong.
     session.run(*PYTEST, "--backend", "jax", "-m", "thorough", "tests/test_jax_sizes.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def newest(session):
+    """Run the tests with NumPy and JAX as new as a Python allows: those of JAX that depend on its version."""
+    session.install("-e", *BACKENDS["jax"], *group("test"))
+    session.run(*PYTEST, *session.posargs)
+    session.run(*PYTEST, "--backend", "jax", *files(VERSIONED_JAX), *session.posargs)
 
 
 @nox.session
