@@ -78,6 +78,7 @@ def assert_exact(statistics, exact, logits, dtype):
 
 
 @pytest.mark.only_backends("numpy", "torch", "array-api-strict")
+@pytest.mark.thorough_on("torch", "array-api-strict")
 def test_any_cut_and_any_order_keep_the_contract(library, dtype):
     logits, class_ids = rows(dtype, 2000)
     exact = exact_rows(logits, class_ids)

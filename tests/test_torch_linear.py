@@ -69,9 +69,8 @@ def by_transformations(total, *arrays):
 
 OPTIONS = [
     {},
-    {"reduction": "sum", "softcap": 2.0},
-    {"ignore_index": 3, "label_smoothing": 0.1, "z_loss": 0.1},
-    {"reduction": "none"},
+    pytest.param({"reduction": "sum", "softcap": 2.0}, marks=pytest.mark.thorough),
+    pytest.param({"ignore_index": 3, "label_smoothing": 0.1, "z_loss": 0.1}, marks=pytest.mark.thorough),
     {"reduction": "none", "softcap": 1.0, "class_weights": torch.linspace(0.5, 2, CLASSES).double()},
 ]
 
