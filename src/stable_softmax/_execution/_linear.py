@@ -20,9 +20,11 @@ from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import sum_of_products
 from stable_softmax._maths._targets import Criterion
 
-#: What a block's logits take in memory, times a factor for the device; but there are at least so many blocks, unless
-#: these have fewer than so many rows.
+#: What a block's logits take in memory, times a factor for the device.
 _BLOCK_BYTES = 1 << 25
+#: A block has at least so many rows, or one for each feature, so that its logits are no larger than the weight.
+_ROWS_WORTH_A_PRODUCT = 256
+#: But there are so many blocks, unless they have fewer than so many rows.
 _LEAST_BLOCKS = 4
 _LEAST_ROWS = 64
 
@@ -88,11 +90,12 @@ def _swept(xp: ModuleType, function: Any, arrays: tuple[Any, ...], settings: Set
 
 
 def _rows_of_block(xp: ModuleType, features: Any, weight: Any, working: Any) -> int:
-    rows, classes = features.shape[0], weight.shape[0]
-    if not (is_known(xp, rows) and is_known(xp, classes)):
+    (rows, number), classes = features.shape, weight.shape[0]
+    if not (is_known(xp, rows) and is_known(xp, classes) and is_known(xp, number)):
         return _LEAST_ROWS
     fitting = sweep_factor(xp, weight) * _BLOCK_BYTES // (classes * xp.finfo(working).bits // 8)
-    return max(_LEAST_ROWS, min(fitting, -(-rows // _LEAST_BLOCKS)))
+    enough = max(fitting, min(number, _ROWS_WORTH_A_PRODUCT))
+    return max(_LEAST_ROWS, min(enough, -(-rows // _LEAST_BLOCKS)))
 
 
 class _Block(NamedTuple):
