@@ -25,6 +25,7 @@ def run(library):
     return run
 
 
+@pytest.mark.thorough_on("jax", "torch")
 def test_every_dtype_has_a_table_and_the_backend_a_sentence(run, library):
     result = run()
     assert result.exit_code == 0, result.output
