@@ -5,7 +5,7 @@ from typing import Any
 from stable_softmax import _execution
 from stable_softmax._arguments._loss import Loss, Options, loss_of
 from stable_softmax._arguments._types import AnyArray, Array, Reduction
-from stable_softmax._execution._plan import Pieces, Result
+from stable_softmax._execution._plan import Result
 from stable_softmax._maths import _objective, _pieces
 
 
@@ -75,8 +75,7 @@ def softmax_crossentropy_with_logits(
     """
     options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
     loss = loss_of(logits, reference_answers, axis, options)
-    pieces = Pieces(_pieces.part_of_losses, _pieces.losses)
-    return _run(_objective.losses, loss, (_losses_in(loss),), pieces=pieces)
+    return _run(_objective.losses, loss, (_losses_in(loss),), pieces=_pieces.LOSSES)
 
 
 def grad_softmax_crossentropy_with_logits(
@@ -281,7 +280,9 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     return _run(_objective.hessian_diagonal, loss, ("classes",))
 
 
-def _run(kernel: Any, loss: Loss, results: tuple[Result, ...], *others: Any, pieces: Pieces | None = None) -> Any:
+def _run(
+    kernel: Any, loss: Loss, results: tuple[Result, ...], *others: Any, pieces: _pieces.Pieces | None = None
+) -> Any:
     arrays = (loss.logits, *others, *loss.criterion)
     return _execution.run(kernel, loss.xp, loss.layout, *arrays, results=results, pieces=pieces)
 

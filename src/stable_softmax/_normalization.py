@@ -5,7 +5,7 @@ from typing import Any
 from stable_softmax import _execution
 from stable_softmax._arguments._arrays import layout_of, together, where_of
 from stable_softmax._arguments._types import AnyArray, Array, Axis
-from stable_softmax._execution._plan import Pieces, Result
+from stable_softmax._execution._plan import Result
 from stable_softmax._maths import _masks, _pieces
 
 
@@ -116,12 +116,11 @@ def logsumexp(
     """
     if not isinstance(keepdims, bool):
         raise TypeError(f"keepdims must be True or False, not {keepdims!r}")
-    pieces = Pieces(_pieces.part_of_logsumexp, _pieces.logsumexp)
-    return _run(_masks.logsumexp, logits, axis, where, dtype, "rows" if keepdims else "examples", pieces)
+    return _run(_masks.logsumexp, logits, axis, where, dtype, "rows" if keepdims else "examples", _pieces.LOGSUMEXP)
 
 
 def _run(
-    kernel: Any, logits: Any, axis: Axis, where: Any, dtype: Any, result: Result, pieces: Pieces | None = None
+    kernel: Any, logits: Any, axis: Axis, where: Any, dtype: Any, result: Result, pieces: _pieces.Pieces | None = None
 ) -> Any:
     xp, logits, where = together({"logits": logits}, where=where)
     layout = layout_of(xp, logits, axis, dtype)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from stable_softmax import _execution
 from stable_softmax._arguments._parts import check_labels, part_of_classes
 from stable_softmax._arguments._types import AnyArray
-from stable_softmax._execution._plan import Pieces, Result
+from stable_softmax._execution._plan import Result
 from stable_softmax._libraries import namespace
 from stable_softmax._maths import _merging, _pieces
 
@@ -175,9 +175,14 @@ def softmax_statistics(
     """
     part = part_of_classes(logits, reference_answers, axis, first_class)
     results: tuple[Result, ...] = ("examples",) * 4
-    pieces = Pieces(_pieces.part_of_statistics, _pieces.statistics)
     maximum, tail, lag, weight = _execution.run(
-        _merging.statistics, part.xp, part.layout, part.logits, part.class_ids, results=results, pieces=pieces
+        _merging.statistics,
+        part.xp,
+        part.layout,
+        part.logits,
+        part.class_ids,
+        results=results,
+        pieces=_pieces.STATISTICS,
     )
     label = (None, None) if reference_answers is None else (lag, weight)
     return SoftmaxStatistics(maximum, tail, part.xp.zeros_like(tail), *label)

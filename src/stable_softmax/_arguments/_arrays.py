@@ -61,6 +61,13 @@ def layout_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Layout:
     return Layout(shape, axes, *_dtypes(xp, logits.dtype, dtype))
 
 
+def layout_along(xp: ModuleType, logits: Any, axis: Any, dtype: Any) -> Layout:
+    """Return the layout along one class axis."""
+    if axis is None or isinstance(axis, tuple):
+        raise TypeError(f"axis must be an integer, not {axis!r}")
+    return layout_of(xp, logits, axis, dtype)
+
+
 def where_of(xp: ModuleType, where: Any, layout: Layout) -> Any:
     """Check a mask of classes, and give it as many dimensions as the logits have."""
     if not is_of_kind(xp, where.dtype, "bool"):

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from stable_softmax._arguments._answers import Kind
 from stable_softmax._arguments._arrays import default_dtype, index_of, is_of_kind
 from stable_softmax._arguments._loss import Options, criterion_of, gathered
+from stable_softmax._arguments._values import as_float
 from stable_softmax._execution._linear import Settings
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array
-from stable_softmax._libraries._operations import autocast_dtype
 from stable_softmax._maths._conversion import converted
 
 
@@ -46,8 +46,6 @@ def linear_loss_of(
     given = {name: _floating(xp, name, array) for name, array in given.items()}
     _check_shapes(given)
     result = xp.result_type(*(array.dtype for array in given.values()))
-    if options.dtype is None:
-        options = options._replace(dtype=autocast_dtype(xp, features))
     kind = Kind((*features.shape[:-1], weight.shape[0]), result)
     layout, criterion = criterion_of(xp, kind, reference_answers, answers, -1, options)
     rows = math.prod(layout.shape[:-1])
@@ -91,10 +89,7 @@ def _softcap_of(softcap: Any, largest: float) -> float | None:
         return None
     if isinstance(softcap, bool) or not isinstance(softcap, Real):
         raise TypeError(f"softcap must be a real number or None, not {softcap!r}")
-    try:
-        cap = float(softcap)
-    except OverflowError:  # an integer beyond all floats
-        cap = math.inf
+    cap = as_float(softcap)
     if not 0 < cap <= largest:
         raise ValueError(f"softcap must be positive and at most {largest:.4g}, but is {softcap}")
     return cap

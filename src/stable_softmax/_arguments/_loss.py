@@ -23,7 +23,7 @@ from stable_softmax._arguments._arrays import (
     is_of_kind,
     is_of_numpy,
     kept_for_numpy,
-    layout_of,
+    layout_along,
     plain_index,
     remedy_for_index,
     together,
@@ -66,8 +66,6 @@ def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **
     required = {"logits": logits, "reference_answers": reference_answers, **vector}
     xp, (logits, answers, *vectors), options = gathered(required, options)
     kind = Kind(tuple(logits.shape), logits.dtype)
-    if options.dtype is None:
-        options = options._replace(dtype=autocast_dtype(xp, logits))
     layout, criterion = criterion_of(xp, kind, reference_answers, answers, plain_index(axis), options)
     for array in vectors:
         _check_vector(xp, array, layout)
@@ -77,7 +75,10 @@ def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **
 def gathered(
     required: dict[str, Any], options: Options, **optional: Any
 ) -> tuple[ModuleType, tuple[Any, ...], Options]:
-    """Return the namespace that all arrays share, the arrays as its own, and the options with theirs."""
+    """Return the namespace that all arrays share, the arrays as its own, and the options with theirs.
+
+    The first array is the one that the dtype of the result depends on.
+    """
     label_smoothing, z_loss = _number("label_smoothing", options.label_smoothing), _number("z_loss", options.z_loss)
     xp, *arrays, where, class_weights, smoothing, penalty = together(
         required,
@@ -87,16 +88,12 @@ def gathered(
         label_smoothing=None if isinstance(label_smoothing, Real) else label_smoothing,
         z_loss=None if isinstance(z_loss, Real) else z_loss,
     )
-    return (
-        xp,
-        tuple(arrays),
-        options._replace(
-            where=where,
-            class_weights=class_weights,
-            label_smoothing=label_smoothing if smoothing is None else smoothing,
-            z_loss=z_loss if penalty is None else penalty,
-        ),
-    )
+    label_smoothing = label_smoothing if smoothing is None else smoothing
+    z_loss = z_loss if penalty is None else penalty
+    dtype = autocast_dtype(xp, arrays[0]) if options.dtype is None else options.dtype
+    ignore_index, reduction = options.ignore_index, options.reduction
+    own = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    return xp, tuple(arrays), own
 
 
 def criterion_of(
@@ -182,9 +179,7 @@ def _check_reduction(reduction: object) -> None:
 
 
 def _layout_of_loss(xp: ModuleType, logits: Kind, axis: Any, dtype: Any) -> Layout:
-    if axis is None or isinstance(axis, tuple):
-        raise TypeError(f"axis must be an integer, not {axis!r}")
-    layout = layout_of(xp, logits, axis, dtype)
+    layout = layout_along(xp, logits, axis, dtype)
     if not layout.has_classes:
         raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {layout.shape}")
     return layout

@@ -4,7 +4,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from stable_softmax._arguments._answers import Kind, check_shape_of_ids, class_ids_of
-from stable_softmax._arguments._arrays import default_dtype, index_of, is_of_kind, layout_of, together
+from stable_softmax._arguments._arrays import default_dtype, index_of, is_of_kind, layout_along, together
 from stable_softmax._arguments._values import first_false
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_eager
@@ -29,9 +29,7 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
     xp, logits, answers, first_array = together(
         {"logits": logits}, reference_answers=reference_answers, first_class=first_array
     )
-    if axis is None or isinstance(axis, tuple):
-        raise TypeError(f"axis must be an integer, not {axis!r}")
-    layout = layout_of(xp, logits, axis, None)
+    layout = layout_along(xp, logits, axis, None)
     layout = layout._replace(dtype=layout.working)
     if answers is None:
         return Part(xp, layout, logits, _no_class_ids(xp, logits, layout))

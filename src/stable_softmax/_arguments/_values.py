@@ -81,13 +81,18 @@ def checked_number(xp: ModuleType, name: str, value: Any, layout: Layout, larges
 
 
 def _checked_float(name: str, value: Any, largest: float) -> float:
-    try:
-        number = float(value)
-    except OverflowError:  # an integer beyond all floats
-        number = math.inf
+    number = as_float(value)
     if 0 <= number <= largest and number < math.inf:
         return number
     raise ValueError(f"{name} must lie in [0, {largest:.4g}], but is {value}")
+
+
+def as_float(value: Any) -> float:
+    """Return a real number as a float: infinity for an integer beyond all of them."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def first_false(xp: ModuleType, condition: Any, values: Any) -> tuple[tuple[int, ...], Any]:

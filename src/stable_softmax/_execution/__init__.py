@@ -6,11 +6,12 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._execution import _blocks, _dask
-from stable_softmax._execution._plan import Layout, Pieces, Result, is_large
+from stable_softmax._execution._plan import Layout, Result, is_large
 from stable_softmax._libraries import is_dask, is_eager, runs_in_parts
 from stable_softmax._libraries._operations import native, underflow_ignored
 from stable_softmax._maths import _merging
 from stable_softmax._maths._conversion import converted
+from stable_softmax._maths._pieces import Pieces
 from stable_softmax._maths._sums import accurate_sum
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from stable_softmax import _execution
-from stable_softmax._execution._plan import Layout, Pieces
+from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_constant
 from stable_softmax._libraries._differentiable import Differentiable
 from stable_softmax._libraries._operations import is_known, sweep_factor
@@ -121,8 +121,8 @@ def _block_of(xp: ModuleType, settings: Settings, features: Any, weight: Any, *o
 
 def _losses_of_block(xp: ModuleType, settings: Settings, _: None, *arrays: Any) -> tuple[list[Any], list[Any]]:
     block = _block_of(xp, settings, *arrays)
-    given, pieces = (block.logits, *block.criterion), Pieces(_pieces.part_of_losses, _pieces.losses)
-    return [_execution.run(_objective.losses, xp, block.layout, *given, results=("rows",), pieces=pieces)], []
+    options: Any = {"results": ("rows",), "pieces": _pieces.LOSSES}
+    return [_execution.run(_objective.losses, xp, block.layout, block.logits, *block.criterion, **options)], []
 
 
 def _gradients_of_block(xp: ModuleType, settings: Settings, sums: Any, *arrays: Any) -> tuple[list[Any], list[Any]]:

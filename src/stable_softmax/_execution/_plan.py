@@ -1,7 +1,7 @@
 """What is known of logits without their values, and which parts of them are worked on together."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -16,15 +16,6 @@ _SMALL = 4096
 BLOCK_BYTES = 3 << 19
 # Up to so many classes, contiguous rows are short enough to be worth copying.
 _SHORT = 48
-
-
-class Pieces(NamedTuple):
-    """A kernel that also works where the classes of a row lie in several pieces."""
-
-    #: (xp, logits, *others, axes, first_class) -> a part, with arrays of length 1 along the class axis.
-    part: Callable[..., Any]
-    #: (xp, part, *others, axes) -> as the kernel. Of others with an entry for each class and example, it gets None.
-    result: Callable[..., Any]
 
 
 class Layout(NamedTuple):

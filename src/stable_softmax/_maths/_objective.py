@@ -64,11 +64,7 @@ def hessian_product(
         )
         return _of_left(xp, product, targets)
     product = _derivatives.hessian_product(xp, vector, logits, targets.class_ids, axis=axes[0])
-    product = _pulled(xp, product, 1 if targets.scale is None else targets.scale, logits, targets, axes)
-    if targets.z_loss is not None:
-        probabilities = _derivatives.softmax(xp, logits, axes=axes)
-        product = product + _bent(xp, probabilities, sum_of_products(xp, probabilities, vector, axes), targets)
-    return _of_left(xp, _over_divisor(product, targets), targets)
+    return _hessian(xp, product, lambda p: sum_of_products(xp, p, vector, axes), logits, targets, axes)
 
 
 def hessian_diagonal(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...], into: Any = None) -> Any:
@@ -80,11 +76,7 @@ def hessian_diagonal(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[i
         )
         return _of_left(xp, rows, targets)
     rows = _derivatives.hessian_diagonal(xp, logits, targets.class_ids, axis=axes[0])
-    rows = _pulled(xp, rows, 1 if targets.scale is None else targets.scale, logits, targets, axes)
-    if targets.z_loss is not None:
-        probabilities = _derivatives.softmax(xp, logits, axes=axes)
-        rows = rows + _bent(xp, probabilities, probabilities, targets)
-    return _of_left(xp, _over_divisor(rows, targets), targets)
+    return _hessian(xp, rows, lambda p: p, logits, targets, axes)
 
 
 def _loss(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
@@ -113,6 +105,22 @@ def _gradient(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: t
         rows = rows + _pulled(xp, _derivatives.softmax(xp, logits, axes=axes), 0, logits, targets, axes)
     if targets.others is not None:
         rows = rows - targets.others
+    return _of_left(xp, _over_divisor(rows, targets), targets)
+
+
+def _hessian(
+    xp: ModuleType,
+    plain: Any,
+    slope_of: Callable[[Any], Any],
+    logits: Any,
+    targets: Targets,
+    axes: tuple[int, ...],
+) -> Any:
+    """Return rows of the Hessian, from those of a plain label's and the logsumexp's slope, given the probabilities."""
+    rows = _pulled(xp, plain, 1 if targets.scale is None else targets.scale, logits, targets, axes)
+    if targets.z_loss is not None:
+        probabilities = _derivatives.softmax(xp, logits, axes=axes)
+        rows = rows + _bent(xp, probabilities, slope_of(probabilities), targets)
     return _of_left(xp, _over_divisor(rows, targets), targets)
 
 

@@ -4,8 +4,9 @@ The columns of a part's lags and weights are: the label, or the target probabili
 the classes, and the classes themselves, whose number the smoothed target is divided by.
 """
 
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from stable_softmax._libraries._reductions import maximum_along
 from stable_softmax._maths import _merging, _objective
@@ -14,6 +15,15 @@ from stable_softmax._maths._differences import difference
 from stable_softmax._maths._labels import is_marked, ones_along
 from stable_softmax._maths._sums import accurate_sum
 from stable_softmax._maths._targets import Criterion, Targets, is_off, left_of, weights_of
+
+
+class Pieces(NamedTuple):
+    """A kernel that works where the classes of a row lie in several pieces."""
+
+    #: (xp, logits, *others, axes, first_class) -> a part, with arrays of length 1 along the class axis.
+    part: Callable[..., Any]
+    #: (xp, part, *others, axes) -> as the kernel. Of others with an entry for each class and example, it gets None.
+    result: Callable[..., Any]
 
 
 def part_of_losses(
@@ -123,3 +133,8 @@ def _scale_of_label(xp: ModuleType, given: Criterion, smoothing: Any, axis: int)
     class_ids = given.class_ids if counted is None else xp.where(counted, given.class_ids, 0)
     weights = weights_of(xp, given.class_weights, class_ids, axis)
     return weights if scale is None else scale * weights, counted
+
+
+LOSSES = Pieces(part_of_losses, losses)
+LOGSUMEXP = Pieces(part_of_logsumexp, logsumexp)
+STATISTICS = Pieces(part_of_statistics, statistics)
