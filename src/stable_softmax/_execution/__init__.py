@@ -31,16 +31,14 @@ def run(
     It may get memory for the one that has an entry for each class, as `into`. Where rows lie in several chunks, the
     pieces' functions take its place if they are given; otherwise rows are gathered.
     """
-    on_part = partial(_partial_results, kernel, layout, results)
     if is_dask(xp) and pieces and _dask.is_in_pieces(logits, layout):
         on_piece, on_merged = partial(_piece, pieces, layout), partial(_results_of_part, pieces, layout, results)
         values = _dask.run_on_pieces(on_piece, _merging.merged, on_merged, layout, logits, others, results)
     elif is_dask(xp):
-        values = _dask.run_on_chunks(on_part, layout, logits, others, results)
-    elif runs_in_parts(xp, logits, *others) and is_large(layout):
-        values = _blocks.run_on_blocks(on_part, xp, layout, logits, others, results)
+        on_chunk = partial(_results_of_chunk, kernel, layout, results)
+        values = _dask.run_on_chunks(on_chunk, layout, logits, others, results)
     else:
-        values = _kernel_results(kernel, layout, xp, logits, *others, axes=layout.axes)
+        values = _results_of_array(kernel, layout, results, xp, logits, *others)
     values = tuple([_whole(xp, value, result, layout) for value, result in zip(values, results, strict=True)])
     return values if len(values) > 1 else values[0]
 
@@ -70,6 +68,24 @@ def total(xp: ModuleType, values: Any) -> Any:
     return xp.reshape(accurate_sum(xp, values, tuple(range(values.ndim))), ())
 
 
+def _results_of_array(
+    kernel: Callable[..., Any], layout: Layout, results: tuple[Result, ...], xp: ModuleType, logits: Any, *others: Any
+) -> tuple[Any, ...]:
+    """Return the results for an array in memory, whole or from blocks; of a total, the values to add."""
+    if runs_in_parts(xp, logits, *others) and is_large(layout):
+        on_block = partial(_results_of_block, kernel, layout, results)
+        return _blocks.run_on_blocks(on_block, xp, layout, logits, others, results)
+    return _kernel_results(kernel, layout, xp, logits, *others, axes=layout.axes)
+
+
+def _results_of_chunk(
+    kernel: Callable[..., Any], layout: Layout, results: tuple[Result, ...], xp: ModuleType, logits: Any, *others: Any
+) -> tuple[Any, ...]:
+    own = layout._replace(shape=tuple(logits.shape))
+    values = _results_of_array(kernel, own, results, xp, logits, *others)
+    return _kept(xp, values, layout, results)
+
+
 def _kernel_results(
     kernel: Callable[..., Any], layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any
 ) -> tuple[Any, ...]:
@@ -78,7 +94,7 @@ def _kernel_results(
     return values if isinstance(values, tuple) else (values,)
 
 
-def _partial_results(
+def _results_of_block(
     kernel: Callable[..., Any],
     layout: Layout,
     results: tuple[Result, ...],
@@ -86,7 +102,6 @@ def _partial_results(
     *arrays: Any,
     **options: Any,
 ) -> tuple[Any, ...]:
-    """Return what is kept of a part: its results, or its share of a total."""
     values = _kernel_results(kernel, layout, xp, *arrays, **options)
     return _kept(xp, values, layout, results)
 
@@ -105,10 +120,14 @@ def _results_of_part(
 
 
 def _kept(xp: ModuleType, values: tuple[Any, ...], layout: Layout, results: tuple[Result, ...]) -> tuple[Any, ...]:
+    """Return what is kept of a part: its results, or its share of a total."""
+
     def kept(value: Any, result: Result) -> Any:
         if result == "classes":
             return converted(xp, value, layout.dtype)
-        return accurate_sum(xp, value, tuple(range(value.ndim))) if result == "total" else value
+        if result == "total":
+            return xp.reshape(accurate_sum(xp, value, tuple(range(value.ndim))), (1,) * len(layout.shape))
+        return value
 
     with underflow_ignored(xp):
         return tuple([kept(value, result) for value, result in zip(values, results, strict=True)])

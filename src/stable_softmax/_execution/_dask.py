@@ -1,5 +1,6 @@
 """Runs a kernel on the chunks of Dask arrays, lazily, in the namespace of the library that holds the chunks."""
 
+import math
 from collections.abc import Callable
 from functools import partial, reduce
 from itertools import accumulate
@@ -13,7 +14,7 @@ from stable_softmax._libraries._refusals import refuse_masked
 
 
 def run_on_chunks(
-    on_part: Callable[..., tuple[Any, ...]],
+    on_rows: Callable[..., tuple[Any, ...]],
     layout: Layout,
     logits: Any,
     others: tuple[Any, ...],
@@ -21,16 +22,31 @@ def run_on_chunks(
 ) -> tuple[Any, ...]:
     """Return what the chunks give, put together; of a total, each chunk's share.
 
-    Classes are gathered into one chunk, so that each task holds whole rows.
+    Each task holds whole rows.
     """
 
     def on_chunk(*chunk: Any) -> Any:
-        return on_part(_namespace(chunk), *chunk, axes=layout.axes)
+        return on_rows(_namespace(chunk), *chunk)
 
-    logits = logits.rechunk(dict.fromkeys(layout.axes, -1))
+    logits = _with_whole_rows(logits, layout)
     aligned = (_aligned(array, logits) for array in others)
     together = logits.map_blocks(on_chunk, *aligned, **_declared("classes", logits, layout))
     return _taken_apart(together, results, logits, layout)
+
+
+def _with_whole_rows(logits: Any, layout: Layout) -> Any:
+    """Return the logits with no cut along the class axes, and the rows cut finer where chunks would grow too large.
+
+    That is beyond `array.chunk-size` of Dask's configuration.
+    """
+    from dask import config
+    from dask.utils import parse_bytes
+
+    whole = logits.rechunk(dict.fromkeys(layout.axes, -1))
+    size = math.prod(max(sizes, default=0) for sizes in whole.chunks) * logits.dtype.itemsize
+    if whole.numblocks == logits.numblocks or size <= parse_bytes(config.get("array.chunk-size")):
+        return whole
+    return logits.rechunk(dict.fromkeys(range(logits.ndim), "auto") | dict.fromkeys(layout.axes, -1))
 
 
 def is_in_pieces(logits: Any, layout: Layout) -> bool:
