@@ -61,11 +61,16 @@ def files(names):
     return [f"tests/test_{name}.py" for name in names]
 
 
+def install(session, *requirements):
+    """Install, and leave compiling to the imports: of the large libraries, the tests need a small part."""
+    session.install("--no-compile", *requirements)
+
+
 @nox.session(python=PYTHONS)
 @nox.parametrize("backend", list(BACKENDS))
 def tests(session, backend):
     """Run the tests with one array library; arguments go to pytest, such as `-m thorough` for those that take long."""
-    session.install("-e", *BACKENDS[backend], *group("test"))
+    install(session, "-e", *BACKENDS[backend], *group("test"))
     if session.posargs or session.python != CURRENT:
         session.run(*PYTEST, "--backend", backend, *session.posargs)
         return
@@ -79,7 +84,7 @@ def tests(session, backend):
 @nox.session
 def quick(session):
     """Run the core facts with NumPy and JAX, in a minute."""
-    session.install("-e", *BACKENDS["jax"], *group("test"))
+    install(session, "-e", *BACKENDS["jax"], *group("test"))
     for backend, names in QUICK.items():
         session.run(*PYTEST, "--backend", backend, *files(names), *session.posargs)
 
@@ -87,7 +92,7 @@ def quick(session):
 @nox.session
 def coverage(session):
     """Combine the coverage of the tests on all backends, and require every branch."""
-    session.install(*group("coverage"))
+    install(session, *group("coverage"))
     session.run("coverage", "combine", "--keep")
     session.run("coverage", "report")
 
@@ -96,7 +101,7 @@ def coverage(session):
 def lowest(session):
     """Run the tests with the oldest supported NumPy, array-api-compat and JAX, which Python 3.13 is too new for."""
     declared = [*PROJECT["project"]["dependencies"], *EXTRAS["jax"], *EXTRAS["report"]]
-    session.install("-e", ".", *(requirement.replace(">=", "==") for requirement in declared), *group("test"))
+    install(session, "-e", ".", *(requirement.replace(">=", "==") for requirement in declared), *group("test"))
     session.run(*PYTEST, *session.posargs)
     session.run(*PYTEST, "--backend", "jax", *files(VERSIONED_JAX), *session.posargs)
     # Derivatives at real sizes, which XLA has computed wrong.
@@ -106,7 +111,7 @@ def lowest(session):
 @nox.session(python=PYTHONS)
 def newest(session):
     """Run the tests with NumPy and JAX as new as a Python allows: those of JAX that depend on its version."""
-    session.install("-e", *BACKENDS["jax"], *group("test"))
+    install(session, "-e", *BACKENDS["jax"], *group("test"))
     session.run(*PYTEST, *session.posargs)
     session.run(*PYTEST, "--backend", "jax", *files(VERSIONED_JAX), *session.posargs)
 
@@ -114,8 +119,8 @@ def newest(session):
 @nox.session
 def clusters(session):
     """Run on several processes: JAX, PyTorch, and a cluster of Dask's, with processes that are killed."""
-    session.install("torch==2.13.0")
-    session.install("-e", ".[report,jax,dask]", *group("test"), *group("witnesses-jax"), *group("clusters"))
+    install(session, "torch==2.13.0")
+    install(session, "-e", ".[report,jax,dask]", *group("test"), *group("witnesses-jax"), *group("clusters"))
     session.run("pytest", "--quiet", "--backend", "dask", "tests/clusters/test_dask_cluster.py", *session.posargs)
     session.run("pytest", "--quiet", "--backend", "jax", "tests/clusters/test_jax_processes.py", *session.posargs)
     session.run("pytest", "--quiet", "--backend", "torch", "tests/clusters/test_torch_processes.py", *session.posargs)
@@ -124,7 +129,7 @@ def clusters(session):
 @nox.session
 def doctests(session):
     """Run the examples in the docstrings, the README and the documents."""
-    session.install("-e", ".[report,jax]", *group("test"))
+    install(session, "-e", ".[report,jax]", *group("test"))
     # The one module that cannot be imported without PyTorch.
     skipped = "--ignore=src/stable_softmax/_libraries/_torch.py"
     session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", skipped, "src", "README.md", "docs")
@@ -133,8 +138,8 @@ def doctests(session):
 @nox.session
 def examples(session):
     """Run the examples on real data."""
-    session.install("torch==2.13.0")
-    session.install("-e", ".[jax]", *group("examples"))
+    install(session, "torch==2.13.0")
+    install(session, "-e", ".[jax]", *group("examples"))
     for example in ("digits", "train_jax", "train_torch", "boosting", "character_model"):
         session.run("python", f"examples/{example}.py")
 
@@ -142,30 +147,30 @@ def examples(session):
 @nox.session
 def accuracy(session):
     """Measure the errors of confident predictions, ours and the peers', as in the README."""
-    session.install("torch==2.13.0")
-    session.install("-e", ".[report,jax]", *group("peers"))
+    install(session, "torch==2.13.0")
+    install(session, "-e", ".[report,jax]", *group("peers"))
     session.run("python", "benchmarks/accuracy.py")
 
 
 @nox.session
 def soak(session):
     """Hold ten million random rows of each dtype against a wider oracle; arguments go to `python tests/soak`."""
-    session.install("-e", ".[report,jax]")
+    install(session, "-e", ".[report,jax]")
     session.run("python", "tests/soak", *session.posargs)
 
 
 @nox.session
 def bench(session):
     """Time this library and its peers in one process; arguments go to `python -m benchmarks`."""
-    session.install("torch==2.13.0")
-    session.install("-e", ".[report,jax]", *group("peers"))
+    install(session, "torch==2.13.0")
+    install(session, "-e", ".[report,jax]", *group("peers"))
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
 def lint(session):
     """Check style and formatting."""
-    session.install(*group("lint"))
+    install(session, *group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
 
@@ -173,7 +178,7 @@ def lint(session):
 @nox.session
 def types(session):
     """Check the types, strictly."""
-    session.install("-e", ".[dask,jax,report]", *group("types"))
+    install(session, "-e", ".[dask,jax,report]", *group("types"))
     session.run("mypy")
     session.run("pyright")
 
@@ -183,11 +188,11 @@ def build(session):
     """Build wheel and sdist, check them, and run NumPy's tests on the installed wheel, without the source."""
     folder = Path(session.create_tmp()) / "dist"
     shutil.rmtree(folder, ignore_errors=True)
-    session.install(*group("build"))
+    install(session, *group("build"))
     session.run("python", "-m", "build", "--outdir", str(folder))
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
-    session.install(f"{wheel}[report]", *group("test"))
+    install(session, f"{wheel}[report]", *group("test"))
     shutil.unpack_archive(sdist, folder.parent)
     source = folder.parent / sdist.name.removesuffix(".tar.gz")
     shutil.rmtree(source / "src")

@@ -4,23 +4,30 @@ import json
 from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.text import Text
 
 from stable_softmax import __version__
+from stable_softmax.report._cases import cases
+from stable_softmax.report._forms import OURS
 from stable_softmax.report._measurement import (
-    OURS,
+    DTYPES,
     Cell,
     cell_count,
     dtypes_of,
     installed_backends,
     measured,
+    rows_of,
     title,
 )
-from stable_softmax.report._tables import CAPTION, sentence, table
+from stable_softmax.report._tables import CAPTION, case_table, legend, summary, table, verdict
+
+MORE = "More: --all, --case 'label leads by 20', --plot errors.png, --help."
 
 app = typer.Typer(add_completion=False)
 
@@ -54,26 +61,37 @@ def report(
         list[Backend] | None, typer.Option(help="Array library; repeatable.", show_default="all installed")
     ] = None,
     dtype: Annotated[
-        list[Dtype] | None, typer.Option(help="Floating-point format; repeatable.", show_default="all")
+        list[Dtype] | None,
+        typer.Option(help="Floating-point format; repeatable.", show_default="float32, or all with --all and --json"),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Print the tables behind the summary.")] = False,
+    case: Annotated[str | None, typer.Option(help="Print one case of the tables in full.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document of all measurements.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the errors of loss and gradient against the label's lead into this file.")
+    ] = None,
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Compare softmax, its cross-entropy and their gradient with exact arithmetic, on this machine.
 
-    Three forms of each are measured: the unstable and the shifted one of the textbook, and that of this library.
-    Exits with 1 if this library broke its accuracy contract.
+    Measured are the unstable and the shifted form of the textbook, what users of the array library write, and this
+    library. Exits with 1 if this library broke its accuracy bound.
     """
-    plan = _plan(backend, dtype)
-    cells = _measured(plan)
-    if json_:
-        print(json.dumps(_document(cells), indent=2))
+    plan = _plan(backend, dtype or (None if all_ or json_ else [Dtype.float32]))
+    if case is not None:
+        _print_case(case, plan)
+    elif plot is not None:
+        _draw(plot, list(dict.fromkeys(name for name, _ in plan)))
     else:
-        _print(cells)
-    kept = all(cell.keeps_contract for cell in cells if cell.form == OURS)
-    raise typer.Exit(code=0 if kept else 1)
+        cells = _measured(plan)
+        if json_:
+            print(json.dumps(_document(cells), indent=2))
+        else:
+            _print(cells, all_)
+        kept = all(cell.keeps_contract for cell in cells if cell.form == OURS)
+        raise typer.Exit(code=0 if kept else 1)
 
 
 def _plan(backends: list[Backend] | None, dtypes: list[Dtype] | None) -> list[tuple[str, str]]:
@@ -93,7 +111,7 @@ def _measured(plan: list[tuple[str, str]]) -> list[Cell]:
     """Measure, with a progress bar where somebody may watch."""
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("Measuring", total=sum(cell_count(dtype) for _, dtype in plan))
+        task = progress.add_task("Measuring", total=sum(cell_count(*pair) for pair in plan))
         cells = []
         for backend, dtype in plan:
             progress.update(task, description=f"{backend} {dtype}")
@@ -103,13 +121,42 @@ def _measured(plan: list[tuple[str, str]]) -> list[Cell]:
     return cells
 
 
-def _print(cells: list[Cell]) -> None:
-    console = Console()
-    for _, group in groupby(cells, key=attrgetter("backend", "dtype")):
-        console.print(table(list(group)))
-    console.print(CAPTION, end="\n\n", highlight=False)
-    for backend, group in groupby(cells, key=attrgetter("backend")):
-        console.print(sentence(backend, list(group)))
+def _print(cells: list[Cell], all_: bool) -> None:
+    console = Console(highlight=False)
+    if all_:
+        for _, group in groupby(cells, key=attrgetter("backend", "dtype")):
+            console.print(table(list(group)))
+        console.print(CAPTION, end="\n\n")
+    else:
+        for dtype in sorted({cell.dtype for cell in cells}, key=DTYPES.index):
+            console.print(summary(cells, dtype), "")
+        console.print(legend())
+    console.print(verdict(cells))
+    if not all_:
+        console.print(Text(MORE, style="dim"))
+
+
+def _print_case(name: str, plan: list[tuple[str, str]]) -> None:
+    console = Console(highlight=False)
+    for dtype in dict.fromkeys(dtype for _, dtype in plan):
+        known = {case.name: case for case in cases(dtype)}
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(map(repr, known))}", param_hint="--case")
+        case = known[name]
+        logits, label = case.logits[0], int(case.class_ids[0])
+        shown = ", ".join(f"{logit:.9g}" for logit in logits[:10])
+        more = f", ... ({len(logits):,} in all)" if len(logits) > 10 else ""
+        console.print(f"The first of {len(case.logits)} examples: label {label}, logits {shown}{more}")
+        console.print(case_table(rows_of(case, [backend for backend, own in plan if own == dtype], dtype), dtype))
+
+
+def _draw(file: Path, backends: list[str]) -> None:
+    try:
+        from stable_softmax.report._plot import draw
+    except ModuleNotFoundError as error:
+        message = f'needs {error.name}: python -m pip install "stable-softmax[plot]"'
+        raise typer.BadParameter(message, param_hint="--plot") from None
+    draw(file, backends)
 
 
 def _document(cells: list[Cell]) -> dict[str, Any]:

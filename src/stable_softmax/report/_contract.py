@@ -43,18 +43,23 @@ def representable(values: NDArray[Any], dtype: str) -> NDArray[np.float64]:
     return values.astype(dtype).astype(np.float64)
 
 
+def units_allowed(logits: NDArray[Any], dtype: str) -> NDArray[np.float64]:
+    """Return the relative error that the contract allows to normal numbers of the dtype to work in, for each row."""
+    working = _working(dtype)
+    logits = logits.astype(np.float64)
+    with np.errstate(over="ignore"):
+        spans = logits.max(axis=1) - logits.min(axis=1)
+    spans = np.minimum(spans, -math.log(working.smallest_normal))
+    return np.asarray((spans + 2 * math.log2(logits.shape[1]) + 16) * working.unit_roundoff)
+
+
 def error_shares(values: NDArray[Any], exact: Exact, logits: NDArray[Any], dtype: str) -> NDArray[np.float64]:
     """Return each error as a share of what the contract allows: at most 1 where it holds, NaN for a NaN.
 
     `values` and `exact` are (examples, classes), or (examples,), `logits` (examples, classes); `dtype` is the result's.
     """
-    working = PRECISIONS["float64" if dtype == "float64" else "float32"]
-    logits = logits.astype(np.float64)
-    with np.errstate(over="ignore"):
-        spans = logits.max(axis=1) - logits.min(axis=1)
-    spans = np.minimum(spans, -math.log(working.smallest_normal))
-    classes = logits.shape[1]
-    units = (spans + 2 * math.log2(classes) + 16) * working.unit_roundoff
+    working, classes = _working(dtype), logits.shape[1]
+    units = units_allowed(logits, dtype)
     if values.ndim == 2:
         units = units[:, None]
     allowed = units * np.abs(exact.nearest) + classes * working.smallest_normal
@@ -69,3 +74,7 @@ def error_shares(values: NDArray[Any], exact: Exact, logits: NDArray[Any], dtype
     with np.errstate(invalid="ignore"):
         shares = errors / allowed
     return np.where(errors == 0, 0, shares)
+
+
+def _working(dtype: str) -> Precision:
+    return PRECISIONS["float64" if dtype == "float64" else "float32"]

@@ -5,41 +5,19 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from stable_softmax import (
-    grad_softmax_crossentropy_with_logits,
-    softmax,
-    softmax_crossentropy_with_logits,
-    textbook,
-)
 from stable_softmax.report._cases import Case, cases
 from stable_softmax.report._contract import PRECISIONS, error_shares
 from stable_softmax.report._exact import Exact, ExactRows, exact_rows
+from stable_softmax.report._forms import OPERATIONS, Function, forms_of
 
 LIBRARIES = {"numpy": "NumPy", "jax": "JAX", "torch": "PyTorch"}
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-
-
-def _without_class_ids(function: Any) -> Any:
-    return lambda logits, _: function(logits)
-
-
-OURS = "stable-softmax"
-FORMS = ("unstable", "shifted", OURS)
-OPERATIONS = {
-    "softmax": tuple(map(_without_class_ids, (textbook.unstable_softmax, textbook.shifted_softmax, softmax))),
-    "crossentropy": (
-        textbook.unstable_crossentropy,
-        textbook.shifted_crossentropy,
-        softmax_crossentropy_with_logits,
-    ),
-    "gradient": (textbook.unstable_gradient, textbook.shifted_gradient, grad_softmax_crossentropy_with_logits),
-}
 
 
 class Cell(NamedTuple):
@@ -49,6 +27,7 @@ class Cell(NamedTuple):
     dtype: str
     operation: str
     case: str
+    topic: str
     form: str
     #: "nan", "inf" or "collapsed to 0" where the exact value is none of these.
     failure: str | None
@@ -56,6 +35,11 @@ class Cell(NamedTuple):
     relative_error: float | None
     #: The largest error as a share of what the accuracy contract allows; None if not finite.
     share_of_bound: float | None
+
+    @property
+    def has_no_digit(self) -> bool:
+        """Whether not one digit is right somewhere."""
+        return self.failure is not None or (self.relative_error or 0) >= 1
 
     @property
     def keeps_contract(self) -> bool:
@@ -80,23 +64,48 @@ def dtypes_of(backend: str) -> tuple[str, ...]:
 
 def measured(backend: str, dtype: str) -> Iterator[Cell]:
     """Yield every cell of one backend and dtype."""
+    forms = forms_of(backend)
     for case, exact in _exact_cases(dtype):
-        for operation, forms in OPERATIONS.items():
-            for form, function in zip(FORMS, forms, strict=True):
-                values = _evaluated(backend, function, case, dtype)
-                yield Cell(
-                    backend,
-                    dtype,
-                    operation,
-                    case.name,
-                    form,
-                    *_compared(values, getattr(exact, operation), case, dtype),
-                )
+        for operation in OPERATIONS:
+            for name, form in forms.items():
+                values = evaluated(backend, getattr(form, operation), case, dtype)
+                compared = _compared(values, getattr(exact, operation), case, dtype)
+                yield Cell(backend, dtype, operation, case.name, case.topic, name, *compared)
 
 
-def cell_count(dtype: str) -> int:
+def cell_count(backend: str, dtype: str) -> int:
     """Return how many cells `measured` yields."""
-    return len(list(cases(dtype))) * len(OPERATIONS) * len(FORMS)
+    return len(list(cases(dtype))) * len(OPERATIONS) * len(forms_of(backend))
+
+
+class Row(NamedTuple):
+    """What one form gives for the label of the first example of a case."""
+
+    backend: str
+    form: str
+    probability: float
+    loss: float
+    #: Of its own loss.
+    gradient: float
+
+
+def rows_of(case: Case, backends: list[str], dtype: str) -> list[Row]:
+    """Return the values for the first example of a case: the exact ones, and those of every form."""
+    first = case._replace(logits=case.logits[:1], class_ids=case.class_ids[:1])
+    label = int(first.class_ids[0])
+    exact = exact_rows(first.logits, first.class_ids)
+    quantities = [exact.softmax.nearest, exact.crossentropy.nearest, exact.gradient.nearest]
+    rows = [Row("", "exact", *_of_label(quantities, label))]
+    for backend in backends:
+        for name, form in forms_of(backend).items():
+            quantities = [evaluated(backend, function, first, dtype) for function in form]
+            rows.append(Row(LIBRARIES[backend], name, *_of_label(quantities, label)))
+    return rows
+
+
+def _of_label(quantities: list[NDArray[np.float64]], label: int) -> tuple[float, float, float]:
+    probabilities, losses, gradient = quantities
+    return float(probabilities[0, label]), float(losses[0]), float(gradient[0, label])
 
 
 @cache
@@ -104,7 +113,8 @@ def _exact_cases(dtype: str) -> list[tuple[Case, ExactRows]]:
     return [(case, exact_rows(case.logits, case.class_ids, divisor=len(case.logits))) for case in cases(dtype)]
 
 
-def _evaluated(backend: str, function: Any, case: Case, dtype: str) -> NDArray[np.float64]:
+def evaluated(backend: str, function: Function, case: Case, dtype: str) -> NDArray[np.float64]:
+    """Return what a function gives for a case, in arrays of a backend."""
     if backend == "jax":
         jax = import_module("jax")
         jax.config.update("jax_enable_x64", True)
