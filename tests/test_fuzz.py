@@ -23,7 +23,7 @@ SHAPES = [(3,), (2, 3), (2, 3, 2), (0, 3), (2, 0), (1, 1)]
 FEATURES = 4
 REDUCTIONS = ["none", "mean", "sum"]
 
-pytestmark = pytest.mark.thorough_on("jax")
+pytestmark = pytest.mark.thorough_on("jax", "array-api-strict")
 
 
 class Subclass(np.ndarray):

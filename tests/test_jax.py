@@ -51,15 +51,13 @@ def test_without_64_bits_class_ids_and_results_are_of_32():
 
 
 @pytest.mark.parametrize("operation", ["times", "over"])
-@pytest.mark.parametrize("size", [1e0, 1e3, 1e10, 1e30])
-def test_expression_that_the_compiler_fuses(library, dtype, operation, size):
+def test_expression_that_the_compiler_fuses(library, dtype, operation):
     """The scaled logits never exist in memory, and the compiler contracts `x * t - max` into one rounding."""
-    if dtype == "float16":
-        size = min(size, 1e3)
     rng = np.random.default_rng(4)
-    x = library.logits(rng.normal(size=(200, 6)) * size, dtype)
+    sizes = np.repeat([1e0, 1e3, *([1e10, 1e30] if dtype != "float16" else [])], 50)[:, None]
+    x = library.logits(rng.normal(size=(len(sizes), 6)) * sizes, dtype)
     temperature = library.logits(0.3, dtype)
-    y = library.array(rng.integers(0, 6, size=200))
+    y = library.array(rng.integers(0, 6, size=len(sizes)))
 
     def scaled(x, temperature):
         return x * temperature if operation == "times" else x / temperature

@@ -75,8 +75,10 @@ def assert_same(given, expected):
         np.testing.assert_allclose(values, expected[name], err_msg=name, **TOLERANCE)
 
 
-@pytest.mark.parametrize("axis", [-1, 0, None], ids=str)
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+@pytest.mark.parametrize(
+    ("name", "axis"),
+    [("softmax", -1), ("log_softmax", -1), ("logsumexp", -1), ("log_softmax", 0), ("logsumexp", None)],
+)
 def test_normalization_has_the_derivatives_of_its_definition(name, axis):
     z, _ = example(2, 3)
     function = partial(getattr(stable_softmax, name), axis=axis)

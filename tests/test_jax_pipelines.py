@@ -112,6 +112,7 @@ def assert_same(given, expected, units=64):
         np.testing.assert_allclose(result, same, rtol=units * EPS, atol=units * EPS, err_msg=str(path))
 
 
+@pytest.mark.thorough
 def test_one_exported_program_serves_all_sizes():
     examples, classes = export.symbolic_shape("examples, classes")
     shapes = {"class_ids": (examples,), "class_weights": (classes,)}
@@ -232,20 +233,19 @@ def test_smoothing_and_penalty_may_be_traced(compiled):
         options = {"label_smoothing": smoothing, "z_loss": penalty, "reduction": "mean"}
         return BOTH(z, y, class_weights=arrays["class_weights"], where=arrays["where"], **options)
 
-    function = jax.jit(loss) if compiled else loss
-    for y, (smoothing, penalty) in product(answers, [(0.1, 0.1), (0.0, 0.0), (1.0, 2.0), (0.5, 0.5)]):
-        as_arrays = jnp.asarray(smoothing), jnp.asarray(penalty)
-        assert_same(function(*as_arrays, y), loss(smoothing, penalty, y))
-        for i in range(2):
-            slope = jax.grad(lambda *given, y=y: function(*given, y)[0], argnums=i)(*as_arrays)
-            step = 1e-6
-            up, down = (
-                loss(*(number + sign * step if j == i else number for j, number in enumerate(as_arrays)), y)[0]
-                for sign in ((1, -1) if 0.1 <= (smoothing, penalty)[i] <= 0.5 else (0, 0))
-            )
-            if 0.1 <= (smoothing, penalty)[i] <= 0.5:
-                np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=1e-7)
+    def slopes_of(*numbers_and_answers):
+        return jax.grad(lambda *given: loss(*given)[0], argnums=(0, 1))(*numbers_and_answers)
+
+    function, slopes_of = (jax.jit(f) if compiled else f for f in (loss, slopes_of))
+    for y, numbers in product(answers, [(0.1, 0.1), (0.0, 0.0), (1.0, 2.0), (0.5, 0.5)]):
+        as_arrays = tuple(map(jnp.asarray, numbers))
+        assert_same(function(*as_arrays, y), jax.jit(partial(loss, *numbers))(y))
+        for i, slope in enumerate(slopes_of(*as_arrays, y)):
             assert np.isfinite(slope)
+            if 0.1 <= numbers[i] <= 0.5:
+                step = 1e-6 * np.eye(2)[i]
+                (up, _), (down, _) = (function(*map(jnp.asarray, numbers + sign * step), y) for sign in (1, -1))
+                np.testing.assert_allclose(slope, (up - down) / 2e-6, rtol=1e-7)
         for bad in ((-0.1, 0.1), (1.1, 0.1), (0.1, -1.0), (0.1, np.inf), (np.nan, 0.1)):
             value, gradient = function(*map(jnp.asarray, bad), y)
             assert np.isnan(value)

@@ -62,9 +62,8 @@ def on_backend(backend, features, weight, answers, bias, options):
 
 
 # JAX compiles each, and Dask makes a graph of each block.
-ENOUGH = {("plain", None), ("all", 2.0), ("where", None)}
 CASES = [
-    pytest.param(*case, marks=[] if case in ENOUGH else [pytest.mark.thorough_on("jax", "dask")])
+    pytest.param(*case, marks=[] if case == ("all", 2.0) else [pytest.mark.thorough_on("jax", "dask")])
     for case in product(OPTIONS, (None, 2.0))
 ]
 
@@ -83,6 +82,7 @@ def test_loss_and_gradients_are_those_of_all_logits(library, name, softcap):
             np.testing.assert_allclose(library.numpy(result), same, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.thorough_on("jax")
 def test_batches_of_any_shape_with_masks_that_broadcast(library):
     features, weight, answers, bias, options = drawn(OPTIONS["where"], (3, 4))
     for where in (options["where"], options["where"][:, :1] | True, np.arange(CLASSES) != 5):

@@ -92,6 +92,7 @@ def test_normalization_of_the_classes_that_are_left_keeps_the_contract(backend, 
             assert_contract(name, values, getattr(exact, name), case, exact.spans, dtype)
 
 
+@pytest.mark.thorough_on("jax")
 def test_probabilities_that_are_one_hot_give_the_digits_of_class_ids(backend, dtype):
     for names in ((), ("where",), ("class_weights",), ("z_loss",), ("where", "class_weights", "z_loss")):
         case = demanding_case(names, EXAMPLES, 5, dtype)

@@ -104,6 +104,7 @@ def is_worthless(cell):
     return cell["failure"] is not None or cell["relative_error"] > 0.5
 
 
+@pytest.mark.thorough_on("jax", "torch")
 def test_json_holds_every_cell(run, library):
     result = run("--json", "--dtype", "float32", "--dtype", "float64")
     document = json.loads(result.stdout)

@@ -54,6 +54,7 @@ def call_all(backend, inputs, first=0):
     }
 
 
+@pytest.mark.thorough_on("jax", "array-api-strict")
 @pytest.mark.usefixtures("eager_switching")
 def test_calls_at_once_give_what_calls_in_turn_give(backend, dtype):
     inputs = shared_inputs(backend, dtype)

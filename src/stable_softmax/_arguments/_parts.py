@@ -29,6 +29,8 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
     xp, logits, answers, first_array = together(
         {"logits": logits}, reference_answers=reference_answers, first_class=first_array
     )
+    if first_array is not None and not is_of_kind(xp, first_array.dtype, "integral"):
+        raise _no_integer(first_class)
     layout = layout_along(xp, logits, axis, None)
     layout = layout._replace(dtype=layout.working)
     if answers is None:
@@ -54,14 +56,17 @@ def check_labels(xp: ModuleType, weight: Any) -> None:
 
 
 def _first_class_of(first_class: Any) -> Any:
-    """Return an integer as Python's own, or an integer array without dimensions."""
+    """Return an integer as Python's own, and an array without dimensions as it is."""
     try:
         return index_of(first_class)
     except TypeError:
-        pass
-    if is_array(first_class) and first_class.ndim == 0 and "int" in str(first_class.dtype):
-        return first_class
-    raise TypeError(f"first_class must be an integer, not {first_class!r}")
+        if is_array(first_class) and first_class.ndim == 0:
+            return first_class
+    raise _no_integer(first_class)
+
+
+def _no_integer(first_class: Any) -> TypeError:
+    return TypeError(f"first_class must be an integer, not {first_class!r}")
 
 
 def _no_class_ids(xp: ModuleType, logits: Any, layout: Layout) -> Any:
