@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stable_softmax import __version__
+from stable_softmax.audit._command import audit
 from stable_softmax.report._measurement import (
     OURS,
     Cell,
@@ -48,8 +49,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def report(
+    context: typer.Context,
     backend: Annotated[
         list[Backend] | None, typer.Option(help="Array library; repeatable.", show_default="all installed")
     ] = None,
@@ -66,6 +68,8 @@ def report(
     Three forms of each are measured: the unstable and the shifted one of the textbook, and that of this library.
     Exits with 1 if this library broke its accuracy contract.
     """
+    if context.invoked_subcommand:
+        return
     plan = _plan(backend, dtype)
     cells = _measured(plan)
     if json_:
@@ -74,6 +78,9 @@ def report(
         _print(cells)
     kept = all(cell.keeps_contract for cell in cells if cell.form == OURS)
     raise typer.Exit(code=0 if kept else 1)
+
+
+app.command()(audit)
 
 
 def _plan(backends: list[Backend] | None, dtypes: list[Dtype] | None) -> list[tuple[str, str]]:
