@@ -71,8 +71,9 @@ def _one_line_errors() -> Iterator[None]:
 def _counted(examples: Examples, ignore_index: int | None) -> tuple[Tally, list[float]]:
     """Count all examples and evaluate the worst, with a progress bar where somebody may watch."""
     errors = Console(stderr=True)
+    errors.quiet = not errors.is_terminal  # rich 13 prints an empty line even if the bar is disabled
     tally = Tally(examples, ignore_index)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with Progress(console=errors, transient=True, disable=errors.quiet) as progress:
         task = progress.add_task("Examples", total=examples.count)
         for block in examples.blocks():
             tally.add(block)

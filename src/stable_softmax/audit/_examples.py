@@ -145,7 +145,7 @@ def _runs(shape: tuple[int, ...], most: int, chunks: tuple[int, ...]) -> Iterato
     step -= step % chunks[cut - 1] if step > chunks[cut - 1] else 0
     for outer in np.ndindex(shape[: cut - 1]):
         for start in range(0, shape[cut - 1], step):
-            yield (*(slice(i, i + 1) for i in outer), slice(start, start + step), *whole)
+            yield (*(slice(i, i + 1) for i in outer), slice(start, min(start + step, shape[cut - 1])), *whole)
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

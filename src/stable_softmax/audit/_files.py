@@ -4,6 +4,7 @@ import math
 import os
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ class UnusableError(Exception):
 
 
 class Stored(NamedTuple):
-    """An array in a file; indexing `values` with one slice for each axis reads that piece."""
+    """An array in a file; indexing `values` with one slice for each axis, within its bounds, reads that piece."""
 
     name: str
     shape: tuple[int, ...]
@@ -147,7 +148,8 @@ def _safetensors(path: Path, member: str | None) -> Any:
     return _Slices(tensor, tuple(tensor.get_shape()), np.dtype(_SAFETENSORS[dtype]))
 
 
-class _Slices(NamedTuple):
+@dataclass(frozen=True)
+class _Slices:
     """A tensor of safetensors, with the shape and dtype as NumPy has them."""
 
     tensor: Any
@@ -155,6 +157,8 @@ class _Slices(NamedTuple):
     dtype: np.dtype[Any]
 
     def __getitem__(self, pieces: Any) -> Any:
+        if 0 in self.shape:  # of which safetensors slices nothing
+            return np.empty(self.shape, self.dtype)[pieces]
         return self.tensor[pieces]
 
 
