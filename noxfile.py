@@ -23,7 +23,7 @@ BACKENDS = {
 
 # The coverage is measured on one Python, with these files, which are fast: with all of them it costs half of the time.
 COVERING = (
-    *("arguments", "blocks", "contract", "contract_matrix", "differentiable", "extremes", "fuzz", "import"),
+    *("arguments", "audit", "blocks", "contract", "contract_matrix", "differentiable", "extremes", "fuzz", "import"),
     *("fast_paths", "hessian", "kinds_of_arrays", "linear", "report", "statistics", "textbook", "threads", "workers"),
     *("jax", "jax_linear", "jax_pipelines", "jax_statistics"),
     *("torch_derivatives", "torch_linear", "torch_orders", "torch_pipelines", "torch_statistics"),

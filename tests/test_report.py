@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import stable_softmax
-from stable_softmax import __main__, textbook
+from stable_softmax import __main__, _commands, textbook
 from stable_softmax.report import _command, _forms, _measurement
 
 pytestmark = pytest.mark.only_backends("numpy", "jax", "torch")
@@ -21,7 +21,7 @@ def run(library):
 
     def run(*arguments, columns=500):
         options = [] if "--backend" in arguments else ["--backend", library.name]
-        return CliRunner(env={"COLUMNS": str(columns)}).invoke(_command.app, [*options, *arguments])
+        return CliRunner(env={"COLUMNS": str(columns)}).invoke(_commands.app, [*options, *arguments])
 
     return run
 
@@ -92,8 +92,7 @@ def test_a_picture(run, tmp_path):
 
 @pytest.mark.only_backends("numpy")
 def test_a_picture_needs_matplotlib(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "stable_softmax.report._plot", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     result = run("--plot", str(tmp_path / "errors.png"))
     assert result.exit_code == 2
     assert 'python -m pip install "stable-softmax[plot]"' in result.output
@@ -152,9 +151,9 @@ def test_version(run):
 
 def test_missing_extra_is_one_line_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "typer", None)
-    monkeypatch.delitem(sys.modules, _command.__name__)
+    monkeypatch.delitem(sys.modules, _commands.__name__)
     with pytest.raises(
-        SystemExit, match=r"^The report needs typer: python -m pip install \"stable-softmax\[report\]\"$"
+        SystemExit, match=r"^The command needs typer: python -m pip install \"stable-softmax\[report\]\"$"
     ):
         __main__.main()
 

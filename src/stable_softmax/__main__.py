@@ -1,4 +1,4 @@
-"""`python -m stable_softmax`, and the console script `stable-softmax`: the stability report."""
+"""`python -m stable_softmax`, and the console script `stable-softmax`."""
 
 import sys
 
@@ -6,9 +6,9 @@ import sys
 def main() -> None:
     """Run the command, or say what to install for it."""
     try:
-        from stable_softmax.report._command import app
+        from stable_softmax._commands import app
     except ModuleNotFoundError as error:
-        sys.exit(f'The report needs {error.name}: python -m pip install "stable-softmax[report]"')
+        sys.exit(f'The command needs {error.name}: python -m pip install "stable-softmax[report]"')
     app()
 
 

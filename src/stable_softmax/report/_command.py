@@ -25,11 +25,10 @@ from stable_softmax.report._measurement import (
     rows_of,
     title,
 )
+from stable_softmax.report._output import check_destination, one_line_errors, picture_suffixes, write
 from stable_softmax.report._tables import CAPTION, case_table, legend, summary, table, verdict
 
 MORE = "More: --all, --case 'label leads by 20', --plot errors.png, --help."
-
-app = typer.Typer(add_completion=False)
 
 
 class Backend(StrEnum):
@@ -55,8 +54,8 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
 def report(
+    context: typer.Context,
     backend: Annotated[
         list[Backend] | None, typer.Option(help="Array library; repeatable.", show_default="all installed")
     ] = None,
@@ -79,19 +78,23 @@ def report(
     Measured are the unstable and the shifted form of the textbook, what users of the array library write, and this
     library. Exits with 1 if this library broke its accuracy bound.
     """
-    plan = _plan(backend, dtype or (None if all_ or json_ else [Dtype.float32]))
-    if case is not None:
-        _print_case(case, plan)
-    elif plot is not None:
-        _draw(plot, list(dict.fromkeys(name for name, _ in plan)))
-    else:
+    if context.invoked_subcommand:
+        return
+    with one_line_errors("stable-softmax"):
+        plan = _plan(backend, dtype or (None if all_ or json_ else [Dtype.float32]))
+        if case is not None:
+            _print_case(case, plan)
+            return
+        if plot is not None:
+            _draw(plot, list(dict.fromkeys(name for name, _ in plan)))
+            return
         cells = _measured(plan)
         if json_:
             print(json.dumps(_document(cells), indent=2))
         else:
             _print(cells, all_)
-        kept = all(cell.keeps_contract for cell in cells if cell.form == OURS)
-        raise typer.Exit(code=0 if kept else 1)
+    kept = all(cell.keeps_contract for cell in cells if cell.form == OURS)
+    raise typer.Exit(code=0 if kept else 1)
 
 
 def _plan(backends: list[Backend] | None, dtypes: list[Dtype] | None) -> list[tuple[str, str]]:
@@ -151,12 +154,10 @@ def _print_case(name: str, plan: list[tuple[str, str]]) -> None:
 
 
 def _draw(file: Path, backends: list[str]) -> None:
-    try:
-        from stable_softmax.report._plot import draw
-    except ModuleNotFoundError as error:
-        message = f'needs {error.name}: python -m pip install "stable-softmax[plot]"'
-        raise typer.BadParameter(message, param_hint="--plot") from None
-    draw(file, backends)
+    check_destination(file, picture_suffixes())
+    from stable_softmax.report._plot import drawn
+
+    write(file, drawn(backends, file.suffix[1:].lower()))
 
 
 def _document(cells: list[Cell]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The errors of loss and gradient against the label's lead, as a picture."""
 
+import io
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ _STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def draw(file: Path, backends: list[str]) -> None:
-    """Draw the largest relative errors of every form into a file, whose name says the format."""
+def drawn(backends: list[str], kind: str) -> bytes:
+    """Draw the largest relative errors of every form, as a file of a kind."""
     figure = Figure(figsize=(10, 8), layout="constrained")
     axes = figure.subplots(2, 2, sharey="col", sharex="col")
     for column, (dtype, leads) in enumerate(_LEADS.items()):
@@ -42,7 +42,9 @@ def draw(file: Path, backends: list[str]) -> None:
         panel.set_ylabel("largest relative error", fontsize=12)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=12, handlelength=3)
-    figure.savefig(file, dpi=120, facecolor="white")
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=120, facecolor="white")
+    return content.getvalue()
 
 
 def _panel(panel: Any, backends: list[str], dtype: str, leads: range, operation: str) -> None:

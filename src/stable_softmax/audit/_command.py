@@ -1,0 +1,75 @@
+"""The command line of the audit."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from stable_softmax.audit._examples import Examples, paired
+from stable_softmax.audit._files import opened
+from stable_softmax.audit._findings import findings
+from stable_softmax.audit._pages import WIDTH, html, json_text, text
+from stable_softmax.audit._plot import drawn, inline_svg
+from stable_softmax.audit._tally import Tally
+from stable_softmax.report._output import UnusableError, check_destination, one_line_errors, picture_suffixes, write
+
+
+def audit(
+    logits: Annotated[str, typer.Argument(help="FILE or FILE::NAME: .npy, .npz, .safetensors or Zarr.")],
+    labels: Annotated[str, typer.Argument(help="The class ids, in the shape of the logits without the axis.")],
+    axis: Annotated[int, typer.Option(help="The axis that holds the classes.")] = -1,
+    dtype: Annotated[
+        Literal["float16", "bfloat16", "float32", "float64"] | None,
+        typer.Option(help="Round the logits to it, as if the model ran in it.", show_default="the file's"),
+    ] = None,
+    ignore_index: Annotated[int | None, typer.Option(help="The label of examples that do not count.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw losses against the lead of the label.")] = None,
+    html_: Annotated[Path | None, typer.Option("--html", help="Write the text and the drawing as one page.")] = None,
+) -> None:
+    """Tell what the usual form of the cross-entropy makes of a model's own logits, and of their labels.
+
+    The files are read piece by piece, and may be larger than memory. Exits with 0 if all is sound, with 1 if there are
+    findings, and with 2 if an input cannot be used.
+    """
+    with one_line_errors("stable-softmax audit"):
+        if plot:
+            check_destination(plot, picture_suffixes())
+        if html_:
+            check_destination(html_, {".html", ".htm"})
+        examples = paired(opened(logits), opened(labels), axis, dtype)
+        tally, exact = _counted(examples, ignore_index)
+        if json_:
+            print(json_text(tally, exact))
+        else:
+            console = Console(highlight=False)
+            console.print(text(tally, exact), width=min(console.width, WIDTH))
+        if plot:
+            write(plot, drawn(tally, plot.suffix[1:].lower()))
+        if html_:
+            write(html_, html(tally, exact, _drawing(tally)).encode())
+    raise typer.Exit(code=1 if findings(tally) else 0)
+
+
+def _counted(examples: Examples, ignore_index: int | None) -> tuple[Tally, list[float]]:
+    """Count all examples and evaluate the worst, with a progress bar where somebody may watch."""
+    errors = Console(stderr=True)
+    errors.quiet = not errors.is_terminal  # rich 13 prints an empty line even if the bar is disabled
+    tally = Tally(examples, ignore_index)
+    with Progress(console=errors, transient=True, disable=errors.quiet) as progress:
+        task = progress.add_task("Examples", total=examples.count)
+        for block in examples.blocks():
+            tally.add(block)
+            progress.advance(task, len(block.labels))
+        return tally, [loss.exact() for loss in progress.track(tally.worst, description="Exact losses")]
+
+
+def _drawing(tally: Tally) -> str:
+    """Return the drawing for a page, or nothing where matplotlib is missing."""
+    try:
+        picture_suffixes()
+    except UnusableError:
+        return ""
+    return inline_svg(tally)

@@ -1,0 +1,78 @@
+"""What the counts come to, in words."""
+
+from stable_softmax.audit._examples import Example
+from stable_softmax.audit._tally import COARSE, TOLERANCE, Tally
+
+_TROUBLE = {
+    "nan": "rows with NaN",
+    "positive_infinity": "rows with +inf",
+    "all_negative_infinity": "rows of nothing but -inf",
+    "infinite_loss": "examples with an infinite loss",
+}
+_NOTES = {
+    "ignored": "ignored examples",
+    "some_negative_infinity": "rows with some -inf, which are probabilities of 0",
+    "loss_below_range": "losses that are too small for the dtype, in any form",
+}
+
+
+def findings(tally: Tally) -> list[str]:
+    """Say what is wrong, one item each."""
+    return [*_trouble(tally), *_lost(tally), *_coarse(tally)]
+
+
+def notes(tally: Tally) -> list[str]:
+    """Say what is worth knowing, and not wrong."""
+    return [f"{words}: {tally.found[kind].count:,}" for kind, words in _NOTES.items() if tally.found[kind].count]
+
+
+def advice(tally: Tally) -> str:
+    """Say in one sentence what to do."""
+    if _trouble(tally):
+        return "Look first for where the labels, NaN and infinities above come from: no form of the loss mends them."
+    if _lost(tally):
+        return "Compute the loss with stable_softmax.softmax_crossentropy_with_logits, which keeps what is lost here."
+    if _coarse(tally):
+        return "Mend the logits before the loss: no form of it brings back what rounding has taken from them."
+    if not tally.totals["examples"]:
+        return "There is no loss to measure."
+    return "The usual form serves for these logits."
+
+
+def place(tally: Tally, example: Example) -> str:
+    """Return the index of an example as one writes it."""
+    index = tally.examples.index(example.position)
+    return str(index[0]) if len(index) == 1 else str(index)
+
+
+def _trouble(tally: Tally) -> list[str]:
+    """Say which examples have no loss."""
+    outside = tally.found["label_out_of_range"]
+    several = ", ".join(f"{example.label} at {place(tally, example)}" for example in outside.first[:3])
+    said = [f"labels outside of [0, {tally.examples.classes}): {outside.count:,} ({several})"] if outside.count else []
+    for kind, words in _TROUBLE.items():
+        if (found := tally.found[kind]).count:
+            said.append(f"{words}: {found.count:,} (first at {place(tally, found.first[0])})")
+    return said
+
+
+def _lost(tally: Tally) -> list[str]:
+    """Say what the usual form loses."""
+    totals = tally.totals
+    return [
+        f"{words} off by more than {TOLERANCE * 100:.0f} %: {totals[f'{name}_off']:,}, "
+        f"of which 0: {totals[f'{name}_zero']:,}"
+        for name, words in (("loss", "usual loss"), ("gradient", "usual gradient at the label"))
+        if totals[f"{name}_off"]
+    ]
+
+
+def _coarse(tally: Tally) -> list[str]:
+    """Say whether the dtype is too coarse for the logits."""
+    offset, dtype = tally.offset, tally.examples.coarsest_dtype
+    if not offset.coarse_rows:
+        return []
+    return [
+        f"rows where {dtype} numbers at the largest logit are more than {COARSE} apart: {offset.coarse_rows:,}; "
+        f"compute the last layer in a wider dtype, or subtract the row's largest logit before rounding to {dtype}"
+    ]

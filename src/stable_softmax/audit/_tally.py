@@ -1,0 +1,207 @@
+"""What is counted of the examples, block after block."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stable_softmax import softmax_crossentropy_with_logits, textbook
+from stable_softmax.audit._examples import Block, Example, Examples
+from stable_softmax.report._contract import PRECISIONS
+from stable_softmax.report._exact import exact_rows
+
+#: The leads at which the next row of the table begins.
+LEADS = (0, 5, 10, 20, 40)
+#: The columns of the table: of the loss, and of the gradient at the label.
+COUNTS = ("examples", "loss_zero", "loss_off", "gradient_zero", "gradient_off")
+#: A value is off if it lacks more than this share.
+TOLERANCE = 0.01
+#: Logits are coarse where neighbouring numbers of their dtype lie further apart than this.
+COARSE = 0.01
+#: What an example may be, besides measured.
+KINDS = (
+    *("ignored", "label_out_of_range", "nan", "positive_infinity", "all_negative_infinity"),
+    *("some_negative_infinity", "infinite_loss", "loss_below_range"),
+)
+#: How many are kept: of the worst examples, of the first ones of a kind, of those that are drawn.
+_WORST, _FIRST, _DRAWN = 10, 5, 600
+
+
+@dataclass
+class Found:
+    """How many examples of a kind there are, and the first of them."""
+
+    count: int = 0
+    first: list[Example] = field(default_factory=list)
+
+
+@dataclass
+class Offset:
+    """The largest logits of the rows: what the logits of a row have in common, as far as it matters."""
+
+    rows: int = 0
+    smallest: float = np.inf
+    largest: float = -np.inf
+    total: float = 0.0
+    #: The largest distance of neighbouring numbers of the dtype there.
+    spacing: float = 0.0
+    coarse_rows: int = 0
+
+    def add(self, largest: NDArray[Any], dtype: str) -> None:
+        """Count some rows, of logits of a dtype."""
+        spacings = np.ldexp(1.0, np.frexp(largest)[1] - PRECISIONS[dtype].significant_bits)
+        self.rows += len(largest)
+        self.smallest = min(self.smallest, float(np.min(largest, initial=np.inf)))
+        self.largest = max(self.largest, float(np.max(largest, initial=-np.inf)))
+        self.total += float(np.sum(largest, dtype=np.float64))
+        self.spacing = max(self.spacing, float(np.max(spacings, initial=0)))
+        self.coarse_rows += int(np.count_nonzero(spacings > COARSE))
+
+
+class Losses(NamedTuple):
+    """Leads of the labels, and losses by the usual form and by this library, one entry for each example."""
+
+    leads: NDArray[Any]
+    usual: NDArray[Any]
+    ours: NDArray[Any]
+
+
+class Loss(NamedTuple):
+    """An example of which the usual form loses much."""
+
+    example: Example
+    lead: float
+    usual: float
+    ours: float
+    #: What the usual form lacks, as a share of the loss, at most 1.
+    lost: float
+    logits: NDArray[Any]
+
+    def exact(self) -> float:
+        """Return the loss by its definition, in exact arithmetic."""
+        return float(exact_rows(self.logits[None], np.asarray([self.example.label])).crossentropy.nearest[0])
+
+
+@dataclass
+class Tally:
+    """Counts of examples; those with a label in range and a finite loss are measured."""
+
+    examples: Examples
+    ignore_index: int | None = None
+    found: dict[str, Found] = field(default_factory=lambda: {kind: Found() for kind in KINDS})
+    offset: Offset = field(default_factory=Offset)
+    table: NDArray[np.int64] = field(default_factory=lambda: np.zeros((len(LEADS) + 1, len(COUNTS)), dtype=np.int64))
+    usual_total: float = 0.0
+    our_total: float = 0.0
+    worst: list[Loss] = field(default_factory=list)
+    _drawn: list[Losses] = field(default_factory=lambda: [Losses(*[np.empty(0)] * 3)])
+    _random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The sums of the table's columns; the first is the number of measured examples."""
+        return dict(zip(COUNTS, self.table.sum(axis=0).tolist(), strict=True))
+
+    @property
+    def mean_losses(self) -> tuple[float, float]:
+        """The mean of the measured losses by the usual form and by this library, NaN over none."""
+        count = self.totals["examples"] or np.nan
+        return self.usual_total / count, self.our_total / count
+
+    @property
+    def drawn(self) -> Losses:
+        """Some of the measured losses, drawn at random."""
+        return Losses(*map(np.concatenate, zip(*self._drawn, strict=True)))
+
+    def add(self, block: Block) -> None:
+        """Count the examples of a block."""
+        with np.errstate(all="ignore"):
+            measurable = self._counted_labels(block) & self._counted_rows(block)
+            self._measure(block if np.all(measurable) else block.only(np.flatnonzero(measurable)))
+
+    def _counted_labels(self, block: Block) -> NDArray[np.bool]:
+        """Count what is wrong with labels, and return where they can be used."""
+        labels = block.labels
+        in_range = (labels >= 0) & (labels < self.examples.classes)
+        ignored = self._ignored(labels)
+        self._find("ignored", block, ignored)
+        self._find("label_out_of_range", block, ~in_range & ~ignored)
+        return in_range & ~ignored
+
+    def _counted_rows(self, block: Block) -> NDArray[np.bool]:
+        """Count what is odd about rows of logits, and return which have a softmax."""
+        largest, smallest = block.logits.max(axis=1), block.logits.min(axis=1)
+        asked, finite = ~self._ignored(block.labels), np.isfinite(largest)
+        self._find("nan", block, asked & np.isnan(largest))
+        self._find("positive_infinity", block, asked & (largest == np.inf))
+        self._find("all_negative_infinity", block, asked & (largest == -np.inf))
+        self._find("some_negative_infinity", block, asked & finite & (smallest == -np.inf))
+        self.offset.add(largest[asked & finite], self.examples.coarsest_dtype)
+        return finite
+
+    def _ignored(self, labels: NDArray[Any]) -> NDArray[np.bool]:
+        return np.zeros(labels.shape, dtype=np.bool) if self.ignore_index is None else labels == self.ignore_index
+
+    def _measure(self, block: Block) -> None:
+        losses = _losses(block)
+        self._find("infinite_loss", block, ~np.isfinite(losses.ours))
+        self._find("loss_below_range", block, (losses.ours == 0) & np.isfinite(losses.leads))
+        measured = np.flatnonzero(np.isfinite(losses.ours))
+        if len(measured) < len(losses.ours):
+            block, losses = block.only(measured), Losses(*(values[measured] for values in losses))
+        self.usual_total += float(np.sum(losses.usual, dtype=np.float64))
+        self.our_total += float(np.sum(losses.ours, dtype=np.float64))
+        off = _is_off(losses.usual, losses.ours)
+        self._add_to_table(block, losses, off)
+        self._keep_worst(block, losses, off)
+        chance = _DRAWN / max(self.examples.count, 1)
+        kept = self._random.random(len(measured)) < chance
+        self._drawn.append(Losses(*(values[kept] for values in losses)))
+
+    def _add_to_table(self, block: Block, losses: Losses, off: NDArray[np.bool]) -> None:
+        usual_gradient = textbook.shifted_softmax(block.logits)[_at_labels(block)] - 1
+        gradient = np.expm1(-losses.ours)
+        columns = (
+            np.ones_like(off),
+            off & (losses.usual == 0),
+            off,
+            (usual_gradient == 0) & (gradient != 0),
+            _is_off(usual_gradient, gradient),
+        )
+        places = np.digitize(losses.leads, LEADS)
+        self.table += np.stack([np.bincount(places[column], minlength=len(self.table)) for column in columns], axis=1)
+
+    def _keep_worst(self, block: Block, losses: Losses, off: NDArray[np.bool]) -> None:
+        """Keep those that lose the largest share, and among the wholly lost those whose loss is largest."""
+        candidates = np.flatnonzero(off)
+        usual, ours = losses.usual[candidates], losses.ours[candidates]
+        lost = np.minimum(np.abs(usual - ours) / ours, 1)
+        for worst in np.lexsort((ours, lost))[-_WORST:]:
+            place = candidates[worst]
+            lead, logits = float(losses.leads[place]), block.logits[place].copy()
+            numbers = float(usual[worst]), float(ours[worst]), float(lost[worst])
+            self.worst.append(Loss(block.example(place), lead, *numbers, logits))
+        self.worst = sorted(self.worst, key=lambda loss: (loss.lost, loss.ours), reverse=True)[:_WORST]
+
+    def _find(self, kind: str, block: Block, where: NDArray[np.bool]) -> None:
+        found, places = self.found[kind], np.flatnonzero(where)
+        found.count += len(places)
+        found.first += [block.example(place) for place in places[: _FIRST - len(found.first)].tolist()]
+
+
+def _losses(block: Block) -> Losses:
+    others = block.logits.copy()
+    others[_at_labels(block)] = -np.inf
+    leads = block.logits[_at_labels(block)] - others.max(axis=1)
+    labels = block.labels.astype(np.int64)
+    usual = textbook.shifted_crossentropy(block.logits, labels)
+    return Losses(leads, usual, softmax_crossentropy_with_logits(block.logits, labels))
+
+
+def _at_labels(block: Block) -> tuple[NDArray[Any], NDArray[Any]]:
+    return np.arange(len(block.labels)), block.labels
+
+
+def _is_off(values: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.bool]:
+    return np.abs(values - reference) > TOLERANCE * np.abs(reference)

@@ -1,0 +1,69 @@
+"""What both commands do with files, optional packages and errors."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import typer
+
+_INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
+
+
+class UnusableError(Exception):
+    """An input that nothing can be said about; the message is one line that names it and the reason."""
+
+
+@contextmanager
+def one_line_errors(command: str) -> Iterator[None]:
+    """Say in one line what stops a command, and end it."""
+    try:
+        yield
+    except UnusableError as error:
+        typer.echo(f"{command}: {error}", err=True)
+        raise typer.Exit(code=2) from error
+    except KeyboardInterrupt as error:
+        typer.echo(f"{command}: interrupted", err=True)
+        raise typer.Exit(code=_INTERRUPTED) from error
+
+
+def required(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import an optional package, or say how to install it."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        command = f'python -m pip install "stable-softmax[{extra}]"'
+        raise UnusableError(f"{purpose} needs {module.partition('.')[0]}: {command}") from error
+
+
+def check_destination(path: Path, suffixes: Iterable[str]) -> None:
+    """Check what can be checked of a file before there is anything to write."""
+    if path.suffix.lower() not in suffixes:
+        raise UnusableError(f"{path}: the name must end in {', '.join(sorted(suffixes))}")
+    if not path.absolute().parent.is_dir():
+        raise UnusableError(f"{path}: its folder does not exist")
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file beside its place, and move it there: whoever looks sees the old file or the whole new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        raise UnusableError(f"{path}: cannot be written: {first_line(error)}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def picture_suffixes() -> frozenset[str]:
+    """Return the suffixes of the files that pictures can be written to, or say what to install."""
+    backends = required("matplotlib.backend_bases", "plot", "a plot")
+    return frozenset(f".{kind}" for kind in backends.FigureCanvasBase.get_supported_filetypes())
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a message, or the error's name if there is none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
