@@ -125,9 +125,17 @@ def clusters(session):
 def doctests(session):
     """Run the examples in the docstrings, the README and the documents."""
     session.install("-e", ".[report,jax]", *group("test"))
-    # The one module that cannot be imported without PyTorch.
-    skipped = "--ignore=src/stable_softmax/_libraries/_torch.py"
-    session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", skipped, "src", "README.md", "docs")
+    # What cannot be imported without PyTorch, and without Sphinx.
+    skipped = ("--ignore=src/stable_softmax/_libraries/_torch.py", "--ignore=docs/conf.py")
+    session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", *skipped, "src", "README.md", "docs")
+
+
+@nox.session
+def docs(session):
+    """Build the documentation into build/docs, run the tutorial's cells, and check all links within."""
+    session.install("-e", ".[report,jax]", *group("docs"))
+    strict = ("--fresh-env", "--nitpicky", "--fail-on-warning", "--keep-going", "--quiet")
+    session.run("sphinx-build", *strict, "--builder", "html", "docs", "build/docs")
 
 
 @nox.session
