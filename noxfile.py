@@ -133,7 +133,7 @@ def doctests(session):
 @nox.session
 def docs(session):
     """Build the documentation into build/docs, run the tutorial's cells, and check all links within."""
-    session.install("-e", ".[report,jax]", *group("docs"))
+    session.install("-e", ".[jax]", *group("docs"))
     strict = ("--fresh-env", "--nitpicky", "--fail-on-warning", "--keep-going", "--quiet")
     session.run("sphinx-build", *strict, "--builder", "html", "docs", "build/docs")
 

@@ -1,12 +1,9 @@
-"""How Sphinx builds the documentation, and two things that it lacks: formulas without a network, dead anchors."""
+"""How Sphinx builds the documentation, and a check of links that it leaves out."""
 
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
-from docutils import nodes
-from docutils.utils.math import MathError
-from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 import stable_softmax
@@ -15,7 +12,16 @@ project = "stable-softmax"
 author = "The stable-softmax developers"
 release = version = stable_softmax.__version__
 
-extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx_copybutton"]
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas without a network; without this extension they come from MathJax's own server
+    "sphinx_copybutton",
+]
+highlight_language = "none"  # what names no language is for the shell
 nitpicky = True
 # In docstrings, `softmax` is a link where it names something, and no more than emphasis where it is an argument.
 default_role = "autolink"
@@ -30,43 +36,24 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 60
+nb_merge_streams = True
 
 html_theme = "furo"
 html_title = "stable-softmax"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_math_renderer = "mathml"
+html_show_copyright = False
 html_copy_source = False
 # Prompts and results stay behind.
-copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
 _log = logging.getLogger(__name__)
 
 
 def setup(app):
-    """Register what is below."""
-    app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math_block, None))
+    """Check the links at the end."""
     app.connect("build-finished", _check_anchors)
-
-
-def _visit_math(translator, node):
-    translator.body.append(_mathml(node, as_block=False))
-    raise nodes.SkipNode
-
-
-def _visit_math_block(translator, node):
-    translator.body.append(f'<div class="math">{_mathml(node, as_block=True)}</div>')
-    raise nodes.SkipNode
-
-
-def _mathml(node, as_block):
-    """Return MathML, which browsers render by themselves."""
-    try:
-        return tex2mathml(node.astext(), as_block=as_block)
-    except MathError as error:
-        _log.warning("formula that cannot be rendered: %s", error, location=node)
-        return ""
 
 
 class _Page(HTMLParser):
