@@ -128,11 +128,20 @@ def clusters(session):
 
 @nox.session
 def doctests(session):
-    """Run the examples in the docstrings, the README and the documents."""
+    """Run the examples in the docstrings."""
     install(session, "-e", ".[report,jax]", *group("test"))
     # The one module that cannot be imported without PyTorch.
-    skipped = "--ignore=src/stable_softmax/_libraries/_torch.py"
-    session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", skipped, "src", "README.md", "docs")
+    session.run("pytest", "--doctest-modules", "--ignore=src/stable_softmax/_libraries/_torch.py", "src")
+
+
+@nox.session
+def docs(session):
+    """Build the documentation into build/docs, run every block of code in it and in the README, and check all links."""
+    install(session, "torch==2.13.0")
+    install(session, "-e", ".[report,jax,dask]", *group("test"), *group("docs"))
+    strict = ("--fresh-env", "--nitpicky", "--fail-on-warning", "--keep-going", "--quiet")
+    session.run("sphinx-build", *strict, "--builder", "html", "docs", "build/docs")
+    session.run("pytest", "--doctest-glob=*.md", "README.md", "docs")
 
 
 @nox.session
