@@ -61,6 +61,7 @@ def random_rows(rng, count, classes, dtype):
     return representable(np.choose(rng.integers(len(kinds), size=(count, 1)), kinds), dtype), class_ids
 
 
+@pytest.mark.thorough_on("dask")
 def test_random_rows_keep_the_contract(backend, dtype):
     """`nox -s soak` does it with ten million."""
     total = {"numpy": 30_000}.get(str(backend), 6_000)
@@ -180,6 +181,7 @@ def test_more_equal_float16_logits_than_float16_can_count(backend):
     assert_contract(backend, logits, np.asarray([69_999]), "float16")
 
 
+@pytest.mark.thorough_on("dask", "array-api-strict")
 def test_every_two_class_float16_row(backend):
     """Value and gradient of [x, 0] for each of the 63,488 finite x, with the label at x, as the first and the second.
 

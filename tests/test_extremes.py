@@ -116,7 +116,9 @@ UNDERFLOWING = {
 
 
 @pytest.mark.only_backends("numpy", "array-api-strict", "dask")
-@pytest.mark.parametrize("action", ["raise", "warn"])
+@pytest.mark.parametrize(
+    "action", ["raise", pytest.param("warn", marks=pytest.mark.thorough_on("dask", "array-api-strict"))]
+)
 @pytest.mark.parametrize("count", [3, 60_000])
 def test_underflow_is_part_of_a_right_result(library, dtype, action, count):
     """Also of weights and targets that are too small for the dtype, in blocks, chunks and threads."""
