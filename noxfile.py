@@ -123,11 +123,20 @@ def clusters(session):
 
 @nox.session
 def doctests(session):
-    """Run the examples in the docstrings, the README and the documents."""
+    """Run the examples in the docstrings, the README and the documents but the how-to pages."""
     session.install("-e", ".[report,jax]", *group("test"))
     # The one module that cannot be imported without PyTorch.
     skipped = "--ignore=src/stable_softmax/_libraries/_torch.py"
-    session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", skipped, "src", "README.md", "docs")
+    how_to = "--ignore=docs/how-to"  # which has a session of its own
+    session.run("pytest", "--doctest-modules", "--doctest-glob=*.md", skipped, how_to, "src", "README.md", "docs")
+
+
+@nox.session
+def how_to(session):
+    """Run the how-to pages, with all that they use this library with."""
+    session.install("torch==2.13.0")
+    session.install("-e", ".[jax,dask]", *group("test"), *group("how-to"))
+    session.run("pytest", "--doctest-glob=*.md", "docs/how-to", *session.posargs)
 
 
 @nox.session
