@@ -146,7 +146,7 @@ def doctests(session):
 def docs(session):
     """Build the documentation into build/docs, run every block of code in it and in the README, and check all links."""
     install(session, "torch==2.13.0")
-    install(session, "-e", ".[report,jax,dask]", *group("test"), *group("docs"))
+    install(session, "-e", ".[report,jax,dask]", *group("test"), *group("docs"), *group("how-to"))
     strict = ("--fresh-env", "--nitpicky", "--fail-on-warning", "--keep-going", "--quiet")
     session.run("sphinx-build", *strict, "--builder", "html", "docs", "build/docs")
     session.run("pytest", "--doctest-glob=*.md", "README.md", "docs")
