@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 
 import stable_softmax
 
@@ -192,3 +193,22 @@ def test_masked_arrays_are_refused_with_the_way_to_go(size):
     logits = np.ma.masked_array(np.ones((size, 2)), mask=np.zeros((size, 2)))
     with pytest.raises(TypeError, match=r"^logits must not be a masked array: pass its data, and .* as where$"):
         stable_softmax.softmax(logits)
+
+
+@pytest.mark.only_backends("numpy")
+def test_shape_that_the_standard_leaves_unknown():
+    class Unknown:
+        shape, ndim, dtype = (None, 3), 2, np.dtype("float64")
+
+        def __array_namespace__(self, api_version=None):
+            return np
+
+    with pytest.raises(ValueError, match=r"^logits must have a known shape, not \(None, 3\)$"):
+        stable_softmax.softmax(Unknown())
+
+
+@pytest.mark.only_backends("numpy")
+def test_arrays_in_files_are_refused_with_the_way_to_go(tmp_path):
+    stored = zarr.create_array(tmp_path / "logits", shape=(2, 3), dtype="float32")
+    with pytest.raises(TypeError, match=r"^logits must be an array of .*: pass dask.array.from_zarr\(logits\)$"):
+        stable_softmax.softmax(stored)

@@ -96,8 +96,10 @@ def default_dtype(xp: ModuleType, kind: str) -> Any:
 
 
 def _check_known_shape(name: str, array: Any) -> None:
-    if any(length is None or length != length for length in array.shape):  # None in the standard, NaN in Dask
-        raise ValueError(f"{name} must have a known shape, not {tuple(array.shape)}: call compute_chunk_sizes() first")
+    unknown = [length for length in array.shape if length is None or length != length]  # None in the standard
+    if unknown:
+        remedy = ": call compute_chunk_sizes() first" if unknown[0] is not None else ""  # NaN in Dask
+        raise ValueError(f"{name} must have a known shape, not {tuple(array.shape)}{remedy}")
 
 
 def _namespace(given: dict[str, Any]) -> ModuleType:

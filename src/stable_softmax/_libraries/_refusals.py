@@ -8,7 +8,9 @@ from stable_softmax._libraries import is_array
 
 # Of which NumPy makes arrays.
 _CONVERTIBLE = (list, tuple, float, int, np.matrix)
-_CONVERTIBLE_LIBRARIES = ("tensorflow", "pandas", "polars", "xarray")
+_CONVERTERS = dict.fromkeys(("tensorflow", "pandas", "polars", "xarray"), "numpy.asarray") | {
+    "zarr": "dask.array.from_zarr"
+}
 
 
 def check_is_array(name: str, value: Any) -> None:
@@ -17,10 +19,10 @@ def check_is_array(name: str, value: Any) -> None:
     if type_name == "torch.fx.proxy.Proxy":
         raise TypeError(f"{name} is a proxy of torch.fx, which has no shape: trace with torch.export or make_fx")
     if isinstance(value, np.matrix) or not is_array(value):
-        convertible = isinstance(value, _CONVERTIBLE) or _root(value) in _CONVERTIBLE_LIBRARIES
+        converter = "numpy.asarray" if isinstance(value, _CONVERTIBLE) else _CONVERTERS.get(_root(value))
         raise TypeError(
             f"{name} must be an array of a library that array-api-compat supports (NumPy, JAX, PyTorch, Dask, ...), "
-            f"not {type_name}{f': pass numpy.asarray({name})' if convertible else ''}"
+            f"not {type_name}{f': pass {converter}({name})' if converter else ''}"
         )
     refuse_masked(name, value)
     if not _is_dense(value):
