@@ -1,7 +1,10 @@
 """A PyTorch training loop: a two-layer network learns scikit-learn's handwritten digits twice.
 
-Between the two runs, one line differs: the loss.
+Between the two runs, one line differs: the loss. Both learn the same; but whoever ranks the examples by their losses
+afterwards, to prune, replay or mistrust some of them, finds that most of PyTorch's are equal.
 """
+
+from functools import partial
 
 import torch
 from sklearn.datasets import load_digits
@@ -10,10 +13,10 @@ from sklearn.model_selection import train_test_split
 from stable_softmax import softmax_crossentropy_with_logits
 
 LOSSES = {
-    "stable-softmax": lambda logits, answers: softmax_crossentropy_with_logits(logits, answers, reduction="mean"),
-    "PyTorch": torch.nn.functional.cross_entropy,
+    "stable-softmax": softmax_crossentropy_with_logits,
+    "PyTorch": partial(torch.nn.functional.cross_entropy, reduction="none"),
 }
-HIDDEN, CLASSES, STEPS = 64, 10, 400
+HIDDEN, CLASSES, STEPS = 64, 10, 3000
 
 images, digits = load_digits(return_X_y=True)
 train_images, test_images, train_digits, test_digits = map(
@@ -23,7 +26,7 @@ train_images, test_images, train_digits, test_digits = map(
 
 
 def trained(crossentropy):
-    """Return the network and its final training loss with a loss function of logits and class ids."""
+    """Return the network after training with a loss function of logits and class ids."""
     torch.manual_seed(0)
     network = torch.nn.Sequential(
         torch.nn.Linear(images.shape[1], HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, CLASSES)
@@ -31,19 +34,22 @@ def trained(crossentropy):
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        loss = crossentropy(network(train_images), train_digits)
-        loss.backward()
+        crossentropy(network(train_images), train_digits).mean().backward()
         optimizer.step()
-    return network, loss.item()
+    return network
 
 
 def main():
     """Train with both losses and compare."""
     for name, crossentropy in LOSSES.items():
-        network, loss = trained(crossentropy)
+        network = trained(crossentropy)
         with torch.no_grad():
+            losses = crossentropy(network(train_images), train_digits)
             accuracy = (network(test_images).argmax(dim=1) == test_digits).double().mean().item()
-        print(f"{name}: final loss {loss:.3e}, held-out accuracy {accuracy:.4f}")
+        print(
+            f"{name}: mean loss {losses.mean():.1e}; {len(losses.unique())} different losses of {len(losses)}, "
+            f"{(losses == 0).sum()} are 0; held-out accuracy {accuracy:.4f}"
+        )
         assert accuracy > 0.94
 
 

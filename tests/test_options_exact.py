@@ -100,8 +100,8 @@ def test_probabilities_that_are_one_hot_give_the_digits_of_class_ids(backend, dt
         vector = vector_for(case.logits, dtype)
         pairs = zip(results(backend, one_hot, dtype, vector), results(backend, case, dtype, vector), strict=True)
         for (_, values), (_, expected) in pairs:
-            # Elsewhere the sums, and compiled code, may be ordered otherwise.
-            rtol = 0 if backend.name == "numpy" else 8 * PRECISIONS[dtype].unit_roundoff
+            # Elsewhere sums, and compiled code, may be ordered otherwise; Dask merges pieces for class ids alone.
+            rtol = {"numpy": 0, "dask": 128}.get(backend.name, 8) * PRECISIONS[dtype].unit_roundoff
             np.testing.assert_allclose(values, expected, rtol=rtol, atol=0)
 
 

@@ -123,7 +123,7 @@ def grad_softmax_crossentropy_with_logits(
     """
     options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
     loss = loss_of(logits, reference_answers, axis, options)
-    return _run(_objective.gradient, loss, ("classes",))
+    return _run(_objective.gradient, loss, ("classes",), pieces=_pieces.GRADIENT)
 
 
 def value_and_grad_softmax_crossentropy_with_logits(
@@ -174,7 +174,8 @@ def value_and_grad_softmax_crossentropy_with_logits(
     """
     options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
     loss = loss_of(logits, reference_answers, axis, options)
-    values, gradient = _run(_objective.losses_and_gradient, loss, (_losses_in(loss), "classes"))
+    results: tuple[Result, ...] = (_losses_in(loss), "classes")
+    values, gradient = _run(_objective.losses_and_gradient, loss, results, pieces=_pieces.LOSSES_AND_GRADIENT)
     return values, gradient
 
 
@@ -277,12 +278,14 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     """
     options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
     loss = loss_of(logits, reference_answers, axis, options)
-    return _run(_objective.hessian_diagonal, loss, ("classes",))
+    return _run(_objective.hessian_diagonal, loss, ("classes",), pieces=_pieces.HESSIAN_DIAGONAL)
 
 
 def _run(
     kernel: Any, loss: Loss, results: tuple[Result, ...], *others: Any, pieces: _pieces.Pieces | None = None
 ) -> Any:
+    if "classes" in results and loss.criterion.class_ids is None:
+        pieces = None  # of which the target of the most probable class could not be told apart from the others
     arrays = (loss.logits, *others, *loss.criterion)
     return _execution.run(kernel, loss.xp, loss.layout, *arrays, results=results, pieces=pieces)
 

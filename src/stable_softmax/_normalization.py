@@ -45,7 +45,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     >>> softmax(np.asarray([1000.0, 1000.0, -np.inf]))
     array([0.5, 0.5, 0. ])
     """
-    return _run(_masks.softmax, logits, axis, where, dtype, "classes")
+    return _run(_masks.softmax, logits, axis, where, dtype, "classes", _pieces.SOFTMAX)
 
 
 def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
@@ -78,7 +78,7 @@ def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None
     >>> log_softmax(np.asarray([50.0, 0.0]))
     array([-1.92874985e-22, -5.00000000e+01])
     """
-    return _run(_masks.log_softmax, logits, axis, where, dtype, "classes")
+    return _run(_masks.log_softmax, logits, axis, where, dtype, "classes", _pieces.LOG_SOFTMAX)
 
 
 def logsumexp(
@@ -119,9 +119,7 @@ def logsumexp(
     return _run(_masks.logsumexp, logits, axis, where, dtype, "rows" if keepdims else "examples", _pieces.LOGSUMEXP)
 
 
-def _run(
-    kernel: Any, logits: Any, axis: Axis, where: Any, dtype: Any, result: Result, pieces: _pieces.Pieces | None = None
-) -> Any:
+def _run(kernel: Any, logits: Any, axis: Axis, where: Any, dtype: Any, result: Result, pieces: _pieces.Pieces) -> Any:
     xp, logits, where = together({"logits": logits}, where=where)
     layout = layout_of(xp, logits, axis, dtype)
     where = None if where is None else where_of(xp, where, layout)

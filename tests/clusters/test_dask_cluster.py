@@ -78,6 +78,17 @@ def test_a_loss_over_more_than_the_memory_of_the_workers(client, on_disk):
     assert max(client.run(peak_memory).values()) < MEMORY
 
 
+def test_a_gradient_over_more_than_the_memory_of_the_workers(client, on_disk):
+    path, losses, _ = on_disk
+    gradient = stable_softmax.grad_softmax_crossentropy_with_logits(
+        dask.array.from_zarr(str(path)), class_ids(), reduction="none"
+    )
+    assert gradient.numblocks == (1, CLASSES // CHUNK)
+    at_label = gradient.min(axis=1).compute()
+    np.testing.assert_allclose(at_label, np.expm1(-losses), rtol=(60 + 6 * 3 + 56) * 2.0**-24)
+    assert max(client.run(peak_memory).values()) < MEMORY
+
+
 def test_a_worker_that_dies_changes_nothing(client, on_disk):
     path, expected, _ = on_disk
 

@@ -32,8 +32,16 @@ def run(
     pieces' functions take its place if they are given; otherwise rows are gathered.
     """
     if is_dask(xp) and pieces and _dask.is_in_pieces(logits, layout):
-        on_piece, on_merged = partial(_piece, pieces, layout), partial(_results_of_part, pieces, layout, results)
-        values = _dask.run_on_pieces(on_piece, _merging.merged, on_merged, layout, logits, others, results)
+        values = _dask.run_on_pieces(
+            partial(_part_of_chunk, pieces, layout),
+            _merging.merged,
+            partial(_results_of_part, pieces, layout, tuple(r for r in results if r != "classes")),
+            partial(_entries_of_chunk, pieces, layout),
+            layout,
+            logits,
+            others,
+            results,
+        )
     elif is_dask(xp):
         on_chunk = partial(_results_of_chunk, kernel, layout, results)
         values = _dask.run_on_chunks(on_chunk, layout, logits, others, results)
@@ -106,7 +114,7 @@ def _results_of_block(
     return _kept(xp, values, layout, results)
 
 
-def _piece(pieces: Pieces, layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:
+def _part_of_chunk(pieces: Pieces, layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:
     with underflow_ignored(xp):
         return pieces.part(xp, converted(xp, logits, layout.working), *others, axes=layout.axes, **options)
 
@@ -115,8 +123,14 @@ def _results_of_part(
     pieces: Pieces, layout: Layout, results: tuple[Result, ...], xp: ModuleType, part: Any, *others: Any
 ) -> tuple[Any, ...]:
     with underflow_ignored(xp):
-        values = pieces.result(xp, part, *others, axes=layout.axes)
+        values = pieces.rows(xp, part, *others, axes=layout.axes)
     return _kept(xp, values if type(values) is tuple else (values,), layout, results)
+
+
+def _entries_of_chunk(pieces: Pieces, layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:
+    with underflow_ignored(xp):
+        values = pieces.entries(xp, converted(xp, logits, layout.working), *others, axes=layout.axes, **options)
+        return converted(xp, values, layout.dtype)
 
 
 def _kept(xp: ModuleType, values: tuple[Any, ...], layout: Layout, results: tuple[Result, ...]) -> tuple[Any, ...]:

@@ -57,7 +57,8 @@ def is_in_pieces(logits: Any, layout: Layout) -> bool:
 def run_on_pieces(
     on_piece: Callable[..., Any],
     merged: Callable[..., Any],
-    on_merged: Callable[..., tuple[Any, ...]],
+    on_rows: Callable[..., tuple[Any, ...]],
+    on_entries: Callable[..., Any],
     layout: Layout,
     logits: Any,
     others: tuple[Any, ...],
@@ -65,32 +66,40 @@ def run_on_pieces(
 ) -> tuple[Any, ...]:
     """Return what whole rows give, whose chunks along the class axis become parts, and these one part, as a tree.
 
-    Each chunk is looked at once, and let go.
+    What has an entry for each row comes from that part, and what has one for each class from it and a chunk. Each chunk
+    is let go after each look at it.
     """
     from dask.array import reduction
 
     (axis,) = layout.axes
     first_classes = [0, *accumulate(logits.chunks[axis])]
 
-    def on_chunk(*chunk: Any, block_id: tuple[int, ...]) -> Any:
-        return on_piece(_namespace(chunk), *chunk, first_class=first_classes[block_id[axis]])
+    def on_chunk(*chunk: Any, block_id: tuple[int, ...], function: Callable[..., Any]) -> Any:
+        return function(_namespace(chunk), *chunk, first_class=first_classes[block_id[axis]])
 
     def merge(parts: Any, **_: Any) -> Any:
         if not isinstance(parts, list):  # an empty array, from which Dask takes what kind of array will come
             return parts
         return reduce(partial(merged, _namespace(parts[0])), parts)
 
-    def on_rows(part: Any, *chunk: Any) -> Any:
-        return on_merged(_namespace(part), part, *chunk)
+    def on_part(part: Any, *chunk: Any) -> Any:
+        return on_rows(_namespace(part), part, *chunk)
 
-    aligned = (_aligned(array, logits) for array in others)
-    parts = logits.map_blocks(on_chunk, *aligned, **_declared("classes", logits, layout))
+    aligned = [_aligned(array, logits) for array in others]
+    by_class = _declared("classes", logits, layout)
+    parts = logits.map_blocks(on_chunk, *aligned, function=on_piece, **by_class)
     rows = reduction(
         parts, _as_it_is, merge, axis=axis, keepdims=True, combine=merge, concatenate=False, dtype=layout.working
     )
-    by_row = (_aligned(_without_classes(array, axis), rows) for array in others)
-    together = rows.map_blocks(on_rows, *by_row, **_declared("rows", logits, layout))
-    return _taken_apart(together, results, logits, layout)
+    taken = []
+    if results != ("classes",):
+        by_row = (_aligned(_without_classes(array, axis), rows) for array in others)
+        together = rows.map_blocks(on_part, *by_row, **_declared("rows", logits, layout))
+        taken = list(_taken_apart(together, tuple(r for r in results if r != "classes"), logits, layout))
+    if "classes" in results:
+        entries = logits.map_blocks(on_chunk, rows, *aligned, function=on_entries, **by_class)
+        taken.insert(results.index("classes"), entries)
+    return tuple(taken)
 
 
 def _as_it_is(part: Any, **_: Any) -> Any:
@@ -98,10 +107,8 @@ def _as_it_is(part: Any, **_: Any) -> Any:
 
 
 def _without_classes(array: Any, axis: int) -> Any:
-    """Return an array, or what is none; None instead of one with entries for each class and example."""
-    if not hasattr(array, "ndim") or array.shape[axis] == 1:
-        return array
-    return array if array.size == array.shape[axis] else None
+    """Return an array, or what is none; None instead of one with entries for each class."""
+    return None if hasattr(array, "ndim") and array.shape[axis] != 1 else array
 
 
 def _declared(result: Result, logits: Any, layout: Layout) -> dict[str, Any]:

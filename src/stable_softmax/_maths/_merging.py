@@ -99,8 +99,13 @@ def crossentropy(xp: ModuleType, part: Any) -> Any:
 
 def log_total_of(xp: ModuleType, part: Any) -> Any:
     """Return `log1p(R)`."""
+    return xp.log1p(rest_of(xp, part))
+
+
+def rest_of(xp: ModuleType, part: Any) -> Any:
+    """Return `R`, the sum of `exp(z - m)` over all but one maximal entry."""
     scale = xp.exp(_unit(xp, part.maximum) - _finite(xp, part.maximum))
-    return xp.log1p(scale * (part.tail + part.tail_error))
+    return scale * (part.tail + part.tail_error)
 
 
 def _unit(xp: ModuleType, maximum: Any) -> Any:

@@ -9,7 +9,7 @@ returned in given memory, where that saves a copy.
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from stable_softmax._libraries import warns
 from stable_softmax._libraries._operations import computed_alone
@@ -17,6 +17,15 @@ from stable_softmax._maths import _derivatives
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum, sum_of_products
 from stable_softmax._maths._targets import Criterion, Targets, targets_of
+
+
+class Terms(NamedTuple):
+    """What losses and their derivatives are made of beside those of the label: functions, since some need but few."""
+
+    probabilities: Callable[[], Any]
+    logsumexp: Callable[[], Any]
+    #: The sum of the other targets.
+    others: Callable[[], Any]
 
 
 def losses(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...]) -> Any:
@@ -35,7 +44,7 @@ def gradient(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...]
         )
         return _of_left(xp, rows, targets)
     plain = _derivatives.crossentropy_gradient(xp, logits, targets.class_ids, axis=axes[0])
-    return _gradient(xp, plain, logits, targets, axes)
+    return gradient_from_terms(xp, plain, _terms(xp, logits, targets, axes), targets)
 
 
 def losses_and_gradient(
@@ -49,7 +58,9 @@ def losses_and_gradient(
         )
         return _over_divisor(plain, targets), _of_left(xp, rows, targets)
     plain, rows = _derivatives.crossentropy_and_gradient(xp, logits, targets.class_ids, axis=axes[0])
-    return _loss(xp, plain, logits, targets, axes), _gradient(xp, rows, logits, targets, axes)
+    return _loss(xp, plain, logits, targets, axes), gradient_from_terms(
+        xp, rows, _terms(xp, logits, targets, axes), targets
+    )
 
 
 def hessian_product(
@@ -64,7 +75,8 @@ def hessian_product(
         )
         return _of_left(xp, product, targets)
     product = _derivatives.hessian_product(xp, vector, logits, targets.class_ids, axis=axes[0])
-    return _hessian(xp, product, lambda p: sum_of_products(xp, p, vector, axes), logits, targets, axes)
+    terms = _terms(xp, logits, targets, axes)
+    return hessian_from_terms(xp, product, lambda p: sum_of_products(xp, p, vector, axes), terms, targets)
 
 
 def hessian_diagonal(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...], into: Any = None) -> Any:
@@ -76,7 +88,7 @@ def hessian_diagonal(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[i
         )
         return _of_left(xp, rows, targets)
     rows = _derivatives.hessian_diagonal(xp, logits, targets.class_ids, axis=axes[0])
-    return _hessian(xp, rows, lambda p: p, logits, targets, axes)
+    return hessian_from_terms(xp, rows, lambda p: p, _terms(xp, logits, targets, axes), targets)
 
 
 def _loss(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
@@ -99,29 +111,33 @@ def loss_from_terms(
     return _over_divisor(_of_counted(xp, loss, targets), targets)
 
 
-def _gradient(xp: ModuleType, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
+def gradient_from_terms(xp: ModuleType, plain: Any, terms: Terms, targets: Targets) -> Any:
+    """Return the gradient of the losses over the divisor, from that of the label's."""
     rows = plain if targets.scale is None else targets.scale * plain
     if targets.others is not None or targets.z_loss is not None:
-        rows = rows + _pulled(xp, _derivatives.softmax(xp, logits, axes=axes), 0, logits, targets, axes)
+        rows = rows + _pulled(xp, terms.probabilities(), 0, terms, targets)
     if targets.others is not None:
         rows = rows - targets.others
     return _of_left(xp, _over_divisor(rows, targets), targets)
 
 
-def _hessian(
-    xp: ModuleType,
-    plain: Any,
-    slope_of: Callable[[Any], Any],
-    logits: Any,
-    targets: Targets,
-    axes: tuple[int, ...],
+def hessian_from_terms(
+    xp: ModuleType, plain: Any, slope_of: Callable[[Any], Any], terms: Terms, targets: Targets
 ) -> Any:
     """Return rows of the Hessian, from those of a plain label's and the logsumexp's slope, given the probabilities."""
-    rows = _pulled(xp, plain, 1 if targets.scale is None else targets.scale, logits, targets, axes)
+    rows = _pulled(xp, plain, 1 if targets.scale is None else targets.scale, terms, targets)
     if targets.z_loss is not None:
-        probabilities = _derivatives.softmax(xp, logits, axes=axes)
+        probabilities = terms.probabilities()
         rows = rows + _bent(xp, probabilities, slope_of(probabilities), targets)
     return _of_left(xp, _over_divisor(rows, targets), targets)
+
+
+def _terms(xp: ModuleType, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Terms:
+    return Terms(
+        probabilities=lambda: _derivatives.softmax(xp, logits, axes=axes),
+        logsumexp=lambda: _derivatives.logsumexp(xp, logits, axes=axes),
+        others=lambda: accurate_sum(xp, targets.others, axes),
+    )
 
 
 def _over_divisor(values: Any, targets: Targets) -> Any:
@@ -130,14 +146,14 @@ def _over_divisor(values: Any, targets: Targets) -> Any:
     return values if undivided else values / targets.divisor
 
 
-def _pulled(xp: ModuleType, rows: Any, scale: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
+def _pulled(xp: ModuleType, rows: Any, scale: Any, terms: Terms, targets: Targets) -> Any:
     """Return the rows times all that draws towards other classes: scale, the other targets, and the penalty's slope."""
     if targets.others is not None:
-        scale = scale + accurate_sum(xp, targets.others, axes)
+        scale = scale + terms.others()
     if targets.z_loss is None:
         return rows * scale
     large, small = _factors_of_twice(xp, targets.z_loss)
-    slope = _times(xp, small, _derivatives.logsumexp(xp, logits, axes=axes))
+    slope = _times(xp, small, terms.logsumexp())
     if isinstance(large, float) and large == 1:
         return rows * (scale + slope)
     return rows * scale + _product(xp, large * rows, slope)

@@ -1,7 +1,9 @@
-"""The loss of rows whose classes lie in several pieces: what each piece contributes, and the loss from all of it.
+"""Rows whose classes lie in several pieces: what each piece contributes, and what comes of all of it.
 
-The columns of a part's lags and weights are: the label, or the target probabilities; and for smoothing, the weights of
-the classes, and the classes themselves, whose number the smoothed target is divided by.
+What has an entry for each row comes from the whole part alone, and what has one for each class from that and a piece.
+
+The columns of a part's lags and weights are: the label, and again with its class's weight; or the target probabilities;
+and for smoothing, the weights of the classes, and the classes, whose number the smoothed target is divided by.
 """
 
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from stable_softmax._libraries._reductions import maximum_along
 from stable_softmax._maths import _merging, _objective
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._differences import difference
-from stable_softmax._maths._labels import is_marked, ones_along
+from stable_softmax._maths._labels import is_entry, is_marked, ones_along
 from stable_softmax._maths._sums import accurate_sum
 from stable_softmax._maths._targets import Criterion, Targets, is_off, left_of, weights_of
 
@@ -22,8 +24,11 @@ class Pieces(NamedTuple):
 
     #: (xp, logits, *others, axes, first_class) -> a part, with arrays of length 1 along the class axis.
     part: Callable[..., Any]
-    #: (xp, part, *others, axes) -> as the kernel. Of others with an entry for each class and example, it gets None.
-    result: Callable[..., Any]
+    #: (xp, part, *others, axes) -> what the kernel returns for each row. Of others with an entry for each class and
+    #: example, it gets None.
+    rows: Any = None
+    #: (xp, logits, part, *others, axes, first_class) -> what the kernel returns for each class.
+    entries: Any = None
 
 
 def part_of_losses(
@@ -31,23 +36,20 @@ def part_of_losses(
 ) -> _merging.Part:
     """Return what some of the classes contribute to the losses. The class ids are those among all classes."""
     given, (axis,) = Criterion(*criterion), axes
-    if given.where is not None:
-        logits = xp.where(given.where, logits, -xp.inf)
+    logits, class_ids = _left(xp, logits, given, axis, first_class)
+    maximum, tail, lag, weight = _merging.statistics(xp, logits, class_ids, axes)
+    columns, targets = [], []
     if given.class_ids is None:
-        class_ids = _no_class_ids(xp, logits, axes)
+        targets = [_probabilities(xp, logits, given, axis)]
     else:
-        class_ids = given.class_ids - first_class
-        if given.where is not None:
-            class_ids = xp.where(is_marked(xp, given.where, class_ids, logits.shape, axis), class_ids, -1)
-        if given.ignored_id is not None:
-            logits = xp.where(given.class_ids == given.ignored_id, 0, logits)
-    maximum, tail, *label = _merging.statistics(xp, logits, class_ids, axes)
-    columns = [] if given.class_ids is None else [label]
-    if given.class_ids is None or not is_off(given.label_smoothing):
+        columns = [[lag, weight], [lag, _weight_of_label(xp, weight, class_ids, given, axis)]]
+    if not is_off(given.label_smoothing):
+        targets += [_weights(xp, logits, given, axis), _ones(xp, logits, given, axis)]
+    if targets:
         distances = -difference(xp, logits, xp.where(xp.isfinite(maximum), maximum, 0))
-        for targets in _targets(xp, logits, given, axis):
-            lag = accurate_sum(xp, _objective.weighted(xp, targets, distances), axes)
-            columns.append([lag, accurate_sum(xp, targets, axes)])
+        for target in targets:
+            lag = accurate_sum(xp, _objective.weighted(xp, target, distances), axes)
+            columns.append([lag, accurate_sum(xp, target, axes)])
     lags, weights = (xp.concat(column, axis=axis) for column in zip(*columns, strict=True))
     return _merging.Part(maximum, tail, xp.zeros_like(tail), lags, weights)
 
@@ -77,32 +79,69 @@ def statistics(_: ModuleType, part: _merging.Part, *__: Any, axes: tuple[int, ..
 
 
 def losses(xp: ModuleType, part: _merging.Part, *criterion: Any, axes: tuple[int, ...]) -> Any:
-    """Return the losses over the divisor. Of arrays with an entry for each class, only the weights are looked at."""
+    """Return the losses over the divisor."""
     given, (axis,) = Criterion(*criterion), axes
     log_total = _merging.log_total_of(xp, part)
 
-    def column(array: Any, i: int) -> Any:
-        return array[(slice(None),) * axis + (slice(i, i + 1), ...)]
-
     def term(i: int) -> Any:
-        return column(part.weight, i) * log_total + column(part.lag, i)
+        return _column(part.weight, axis, i) * log_total + _column(part.lag, axis, i)
 
-    smoothing = None if is_off(given.label_smoothing) else given.label_smoothing
     if given.class_ids is None:
-        plain, scale, counted = term(0), None if smoothing is None else 1 - smoothing, None
-        plain = xp.where(xp.isfinite(part.maximum), plain, xp.nan)
+        plain = xp.where(xp.isfinite(part.maximum), term(0), xp.nan)
+        targets = _targets(None, given)
     else:
-        only_label = part._replace(lag=column(part.lag, 0), weight=column(part.weight, 0))
-        plain = _merging.crossentropy(xp, only_label)
-        scale, counted = _scale_of_label(xp, given, smoothing, axis)
+        only_label = part._replace(lag=_column(part.lag, axis, 0), weight=_column(part.weight, axis, 0))
+        plain, targets = _merging.crossentropy(xp, only_label), _targets(_column(part.weight, axis, 1), given)
+    if not is_off(given.label_smoothing):
+        targets = targets._replace(others=_share(xp, part, given, axis))
+    return _objective.loss_from_terms(
+        xp, plain, lambda: targets.others * term(-2), lambda: _merging.logsumexp(xp, part), targets
+    )
 
-    def of_smoothing() -> Any:
-        number = column(part.weight, part.weight.shape[axis] - 1)
-        return smoothing / xp.where(number < 1, 1, number) * term(1)
 
-    z_loss = None if is_off(given.z_loss) else given.z_loss
-    targets = Targets(given.class_ids, scale, smoothing, counted, z_loss=z_loss, divisor=given.divisor)
-    return _objective.loss_from_terms(xp, plain, of_smoothing, lambda: _merging.logsumexp(xp, part), targets)
+def gradient(
+    xp: ModuleType, logits: Any, part: _merging.Part, *criterion: Any, axes: tuple[int, ...], first_class: int
+) -> Any:
+    """Return the gradient of the losses over the divisor, with respect to the logits of a piece, for class ids."""
+    given, (axis,) = Criterion(*criterion), axes
+    logits, class_ids = _left(xp, logits, given, axis, first_class)
+    entries, terms, targets = _compared(xp, logits, part, given, axis)
+    plain = xp.where(is_entry(xp, logits, class_ids, axis), -entries.complements, entries.probabilities)
+    return _objective.gradient_from_terms(xp, plain, terms, targets)
+
+
+def hessian_diagonal(
+    xp: ModuleType, logits: Any, part: _merging.Part, *criterion: Any, axes: tuple[int, ...], first_class: int
+) -> Any:
+    """Return the diagonal of the Hessian of the losses over the divisor, for the classes of a piece and class ids."""
+    given, (axis,) = Criterion(*criterion), axes
+    logits, _ = _left(xp, logits, given, axis, first_class)
+    entries, terms, targets = _compared(xp, logits, part, given, axis)
+    plain = entries.probabilities * entries.complements
+    return _objective.hessian_from_terms(xp, plain, lambda p: p, terms, targets)
+
+
+def softmax(
+    xp: ModuleType, logits: Any, part: _merging.Part, where: Any, axes: tuple[int, ...], first_class: int
+) -> Any:
+    """Return the probabilities of a piece's classes."""
+    del axes, first_class
+    if where is None:
+        return _entries_of(xp, logits, part).probabilities
+    return xp.where(where, _entries_of(xp, xp.where(where, logits, -xp.inf), part).probabilities, 0)
+
+
+def log_softmax(
+    xp: ModuleType, logits: Any, part: _merging.Part, where: Any, axes: tuple[int, ...], first_class: int
+) -> Any:
+    """Return their logarithms."""
+    del axes, first_class
+    if where is not None:
+        logits = xp.where(where, logits, -xp.inf)
+    is_finite = xp.isfinite(part.maximum)
+    shifted = difference(xp, logits, xp.where(is_finite, part.maximum, 0))
+    rows = xp.where(is_finite, shifted - _merging.log_total_of(xp, part), xp.nan)
+    return rows if where is None else xp.where(where, rows, -xp.inf)
 
 
 def logsumexp(xp: ModuleType, part: _merging.Part, *_: Any, axes: tuple[int, ...]) -> Any:  # noqa: ARG001
@@ -110,31 +149,105 @@ def logsumexp(xp: ModuleType, part: _merging.Part, *_: Any, axes: tuple[int, ...
     return _merging.logsumexp(xp, part)
 
 
+class _Entries(NamedTuple):
+    """What derivatives of a piece's classes are made of; NaN in rows without a finite maximum."""
+
+    probabilities: Any
+    #: 1 minus the probabilities; of those that are largest, the sum of the others.
+    complements: Any
+
+
+def _entries_of(xp: ModuleType, logits: Any, part: _merging.Part) -> _Entries:
+    is_finite = xp.isfinite(part.maximum)
+    rest = xp.where(is_finite, _merging.rest_of(xp, part), xp.nan)
+    shifted = difference(xp, logits, xp.where(is_finite, part.maximum, 0))
+    probabilities = xp.exp(xp.where(is_finite, shifted, 0)) / (1 + rest)
+    complements = xp.where(logits == part.maximum, rest / (1 + rest), 1 - probabilities)
+    return _Entries(probabilities, complements)
+
+
+def _compared(
+    xp: ModuleType, logits: Any, part: _merging.Part, given: Criterion, axis: int
+) -> tuple[_Entries, _objective.Terms, Targets]:
+    """Return what derivatives of a piece's classes are made of, and what the classes are compared with."""
+    has_label = _column(part.weight, axis, 0) == 1
+    part = part._replace(maximum=xp.where(has_label, part.maximum, xp.nan))
+    targets, total = _targets(_column(part.weight, axis, 1), given), 0
+    if not is_off(given.label_smoothing):
+        share = _share(xp, part, given, axis)
+        total = share * _column(part.weight, axis, -2)
+        targets = targets._replace(others=share * _weights(xp, logits, given, axis))
+    entries = _entries_of(xp, logits, part)
+    terms = _objective.Terms(lambda: entries.probabilities, lambda: _merging.logsumexp(xp, part), lambda: total)
+    return entries, terms, targets
+
+
+def _targets(weight: Any, given: Criterion) -> Targets:
+    """Return the targets without those of smoothing, where the label's class has this weight, None for 1."""
+    kept = 1 if is_off(given.label_smoothing) else 1 - given.label_smoothing
+    counted = None if given.ignored_id is None else given.class_ids != given.ignored_id
+    z_loss = None if is_off(given.z_loss) else given.z_loss
+    scale = kept if weight is None else kept * weight
+    return Targets(given.class_ids, scale, None, counted, given.where, z_loss, given.divisor)
+
+
+def _share(xp: ModuleType, part: _merging.Part, given: Criterion, axis: int) -> Any:
+    """Return what smoothing gives to each class."""
+    number = _column(part.weight, axis, -1)
+    return given.label_smoothing / xp.where(number < 1, 1, number)
+
+
+def _left(xp: ModuleType, logits: Any, given: Criterion, axis: int, first_class: int) -> tuple[Any, Any]:
+    """Return a piece's logits, -inf for what is excluded, 0 for what is ignored, and the labels among its classes."""
+    if given.where is not None:
+        logits = xp.where(given.where, logits, -xp.inf)
+    if given.class_ids is None:
+        return logits, _no_class_ids(xp, logits, (axis,))
+    class_ids = given.class_ids - first_class
+    if given.where is not None:
+        class_ids = xp.where(is_marked(xp, given.where, class_ids, logits.shape, axis), class_ids, -1)
+    if given.ignored_id is not None:
+        logits = xp.where(given.class_ids == given.ignored_id, 0, logits)
+    return logits, class_ids
+
+
+def _column(array: Any, axis: int, i: int) -> Any:
+    i %= array.shape[axis]
+    return array[(slice(None),) * axis + (slice(i, i + 1), ...)]
+
+
 def _no_class_ids(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     return xp.full_like(maximum_along(xp, logits, axes), -1, dtype=xp.int64)
 
 
-def _targets(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> Any:
-    """Yield the targets that are no label: probabilities, and what smoothing shares out."""
-    ones = left_of(xp, given, xp.broadcast_to(ones_along(xp, logits, axis), logits.shape))
-    weights = ones if given.class_weights is None else ones * given.class_weights
-    if given.class_ids is None:
-        yield weights * left_of(xp, given, converted(xp, given.probabilities, logits.dtype))
-    if not is_off(given.label_smoothing):
-        yield from (weights, ones)
+def _weights(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> Any:
+    """Return the weights of the classes that are left."""
+    ones = _ones(xp, logits, given, axis)
+    return ones if given.class_weights is None else ones * given.class_weights
 
 
-def _scale_of_label(xp: ModuleType, given: Criterion, smoothing: Any, axis: int) -> tuple[Any, Any]:
-    """Return the label's target, and whether each example counts: None for 1, and for all."""
-    counted = None if given.ignored_id is None else given.class_ids != given.ignored_id
-    scale = None if smoothing is None else 1 - smoothing
-    if given.class_weights is None:
-        return scale, counted
-    class_ids = given.class_ids if counted is None else xp.where(counted, given.class_ids, 0)
-    weights = weights_of(xp, given.class_weights, class_ids, axis)
-    return weights if scale is None else scale * weights, counted
+def _ones(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> Any:
+    return left_of(xp, given, xp.broadcast_to(ones_along(xp, logits, axis), logits.shape))
 
 
-LOSSES = Pieces(part_of_losses, losses)
+def _probabilities(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> Any:
+    """Return the target probabilities, weighted."""
+    return _weights(xp, logits, given, axis) * left_of(xp, given, converted(xp, given.probabilities, logits.dtype))
+
+
+def _weight_of_label(xp: ModuleType, weight: Any, class_ids: Any, given: Criterion, axis: int) -> Any:
+    """Return the weight of the label's class; 0 where the label is in another piece."""
+    if given.class_weights is None or given.class_weights.shape[axis] == 0:
+        return weight
+    has_label = weight == 1
+    return xp.where(has_label, weights_of(xp, given.class_weights, xp.where(has_label, class_ids, 0), axis), 0)
+
+
+SOFTMAX = Pieces(part_of_logsumexp, entries=softmax)
+LOG_SOFTMAX = Pieces(part_of_logsumexp, entries=log_softmax)
 LOGSUMEXP = Pieces(part_of_logsumexp, logsumexp)
 STATISTICS = Pieces(part_of_statistics, statistics)
+LOSSES = Pieces(part_of_losses, losses)
+GRADIENT = Pieces(part_of_losses, entries=gradient)
+LOSSES_AND_GRADIENT = Pieces(part_of_losses, losses, gradient)
+HESSIAN_DIAGONAL = Pieces(part_of_losses, entries=hessian_diagonal)
