@@ -210,7 +210,7 @@ def test_other_axes_that_would_fit_are_named():
 @pytest.mark.only_backends("torch")
 def test_numpy_arrays_while_another_thread_imports_pytorch():
     script = """
-import threading
+import threading, time
 import numpy as np
 import stable_softmax
 def load():
@@ -219,6 +219,7 @@ thread = threading.Thread(target=load)
 thread.start()
 while thread.is_alive():
     stable_softmax.softmax(np.zeros((2, 3)))
+    time.sleep(1e-3)
 print("done")
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -175,7 +175,7 @@ def test_compiled_sums_keep_the_contract(classes, axis, dynamic, precision):
     assert error_shares(loss.numpy(), exact.crossentropy, rows, precision).max() <= 1
 
 
-@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("strict", [pytest.param(True, marks=pytest.mark.thorough), False])
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_one_exported_program_serves_all_sizes(function, strict):
     class Module(torch.nn.Module):
