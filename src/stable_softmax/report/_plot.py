@@ -61,10 +61,11 @@ def _panel(panel: Any, backends: list[str], dtype: str, leads: range, operation:
                 ]
                 panel.plot(leads, errors, label=name, markersize=7, **_STYLES[name])
     panel.set_yscale("log")
+    panel.set_ylim(top=20)
     panel.tick_params(labelsize=11)
     panel.grid(alpha=0.4)
     panel.axhline(1, color="black", linewidth=0.8)
-    panel.annotate("no digit is right", (leads[0], 1), va="top", ha="left", fontsize=11)
+    panel.annotate("no digit is right", (leads[0], 1.2), fontsize=11)
 
 
 @cache
