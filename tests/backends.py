@@ -160,7 +160,7 @@ class Jax(Backend):
 
     def runs(self):
         # Outside of jit, the same code is compiled in more pieces, and inside anew for each dtype.
-        yield self.compiled, ("bfloat16", "float32"), ("float16", "float64")
+        yield self.compiled, ("float32",), ("bfloat16", "float16", "float64")
         yield self, (), ("float32",)
 
     def keep_compiled(self, folder):

@@ -69,37 +69,39 @@ def run_on_pieces(
     What has an entry for each row comes from that part, and what has one for each class from it and a chunk. Each chunk
     is let go after each look at it.
     """
-    from dask.array import reduction
-
     (axis,) = layout.axes
+    aligned = [_aligned(array, logits) for array in others]
     first_classes = [0, *accumulate(logits.chunks[axis])]
 
     def on_chunk(*chunk: Any, block_id: tuple[int, ...], function: Callable[..., Any]) -> Any:
         return function(_namespace(chunk), *chunk, first_class=first_classes[block_id[axis]])
 
-    def merge(parts: Any, **_: Any) -> Any:
-        if not isinstance(parts, list):  # an empty array, from which Dask takes what kind of array will come
-            return parts
-        return reduce(partial(merged, _namespace(parts[0])), parts)
-
     def on_part(part: Any, *chunk: Any) -> Any:
         return on_rows(_namespace(part), part, *chunk)
 
-    aligned = [_aligned(array, logits) for array in others]
-    by_class = _declared("classes", logits, layout)
-    parts = logits.map_blocks(on_chunk, *aligned, function=on_piece, **by_class)
-    rows = reduction(
-        parts, _as_it_is, merge, axis=axis, keepdims=True, combine=merge, concatenate=False, dtype=layout.working
-    )
+    on_each_chunk = partial(logits.map_blocks, on_chunk, **_declared("classes", logits, layout))
+    rows = _merged_as_tree(merged, on_each_chunk(*aligned, function=on_piece), axis)
     taken = []
     if results != ("classes",):
         by_row = (_aligned(_without_classes(array, axis), rows) for array in others)
         together = rows.map_blocks(on_part, *by_row, **_declared("rows", logits, layout))
         taken = list(_taken_apart(together, tuple(r for r in results if r != "classes"), logits, layout))
     if "classes" in results:
-        entries = logits.map_blocks(on_chunk, rows, *aligned, function=on_entries, **by_class)
-        taken.insert(results.index("classes"), entries)
+        taken.insert(results.index("classes"), on_each_chunk(rows, *aligned, function=on_entries))
     return tuple(taken)
+
+
+def _merged_as_tree(merged: Callable[..., Any], parts: Any, axis: int) -> Any:
+    from dask.array import reduction
+
+    def merge(parts: Any, **_: Any) -> Any:
+        if not isinstance(parts, list):  # an empty array, from which Dask takes what kind of array will come
+            return parts
+        return reduce(partial(merged, _namespace(parts[0])), parts)
+
+    return reduction(
+        parts, _as_it_is, merge, axis=axis, keepdims=True, combine=merge, concatenate=False, dtype=parts.dtype
+    )
 
 
 def _as_it_is(part: Any, **_: Any) -> Any:
