@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from stable_softmax.report._contract import PRECISIONS, error_shares
+from stable_softmax.report._contract import PRECISIONS, error_shares, representable
 from stable_softmax.report._exact import Exact, exact_rows
 
 
@@ -57,3 +57,9 @@ def test_infinity_is_right_beyond_the_largest_number():
     logits = np.asarray([[3e4, -4e4]])
     assert error_shares(np.asarray([np.inf]), exact, logits, "float16")[0] == 0
     assert error_shares(np.asarray([-np.inf]), exact, logits, "float16")[0] == np.inf
+
+
+def test_bfloat16_has_eight_bits():
+    values = representable(np.asarray([1 + 2.0**-7, 1 + 2.0**-8, -3e38]), "bfloat16")
+    np.testing.assert_array_equal(values[:2], [1 + 2.0**-7, 1])
+    assert -3e38 < values[2] < -2.9e38

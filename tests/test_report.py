@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import stable_softmax
 from stable_softmax import __main__, _commands, textbook
-from stable_softmax.report import _command, _forms, _measurement
+from stable_softmax.report import _command, _forms, _measurement, _plot
 
 pytestmark = pytest.mark.only_backends("numpy", "jax", "torch")
 
@@ -90,6 +90,20 @@ def test_a_picture(run, tmp_path):
     assert run("--plot", str(tmp_path / "errors.svg")).exit_code == 0
     text = (tmp_path / "errors.svg").read_text()
     assert all(f"<!-- {name} -->" in text for name in ("our bound", "stable-softmax", "no digit is right"))
+
+
+@pytest.mark.only_backends("numpy")
+def test_a_picture_has_what_several_libraries_share_once():
+    assert _plot.drawn(["numpy", "numpy"], "svg").count(b"<!-- stable-softmax -->") == 1
+
+
+@pytest.mark.only_backends("numpy")
+def test_a_dtype_without_the_range_for_a_case_has_a_dash(run):
+    result = run("--dtype", "float16")
+    assert result.exit_code == 0
+    assert all(
+        line.split()[-4] == "-" for line in result.output.splitlines() if "shifted" in line and "nan" not in line
+    )
 
 
 @pytest.mark.only_backends("numpy")
