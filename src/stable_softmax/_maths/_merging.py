@@ -20,6 +20,7 @@ from stable_softmax._libraries._operations import nan_where, without_gradient
 from stable_softmax._libraries._reductions import maximum_along
 from stable_softmax._maths import _labels, _rows
 from stable_softmax._maths._differences import difference
+from stable_softmax._maths._products import product
 from stable_softmax._maths._sums import sum_of_products
 
 _STEP = 4
@@ -33,6 +34,16 @@ class Part(NamedTuple):
     tail_error: Any
     lag: Any
     weight: Any
+
+
+def without_label(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Part:
+    """Return the part that logits are of their rows, whichever the labels are."""
+    if logits.shape[axes[0]] == 0:
+        nothing = xp.sum(logits, axis=axes, keepdims=True)
+        return Part(nothing - xp.inf, nothing, nothing, None, None)
+    maximum, others = _rows.maximum_and_others(xp, logits, axes)
+    tail = others * xp.exp(_finite(xp, maximum) - _unit(xp, maximum))
+    return Part(maximum, tail, xp.zeros_like(tail), None, None)
 
 
 def statistics(xp: ModuleType, logits: Any, class_ids: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
@@ -57,7 +68,7 @@ def merged(xp: ModuleType, first: Any, second: Any) -> Any:
     merged_part = first._replace(maximum=maximum, tail=tail, tail_error=error)
     if first.lag is None:
         return merged_part
-    lag = _lag_below(xp, first, maximum) + _lag_below(xp, second, maximum)
+    lag = _added(xp, _lag_below(xp, first, maximum), _lag_below(xp, second, maximum))
     return merged_part._replace(lag=lag, weight=first.weight + second.weight)
 
 
@@ -131,7 +142,7 @@ def _lag_below(xp: ModuleType, part: Any, maximum: Any) -> Any:
     """Return by how much the label's logit lies below the maximum of all parts; 0 where this one has no label."""
     stays = (part.weight == 0) | (part.maximum >= maximum)
     below, above = (xp.where(stays, 0, _finite(xp, values)) for values in (part.maximum, maximum))
-    return _added(xp, part.lag, part.weight * -difference(xp, below, above))
+    return _added(xp, part.lag, product(xp, part.weight, -difference(xp, below, above)))
 
 
 def _added(xp: ModuleType, first: Any, second: Any) -> Any:
@@ -152,8 +163,7 @@ def _unstacked(stacked: Any) -> list[Any]:
 
 
 def _statistics(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any, Any]:
-    maximum, others = _rows.maximum_and_others(xp, logits, (axis,))
-    tail = others * xp.exp(_finite(xp, maximum) - _unit(xp, maximum))
+    maximum, tail, *_ = without_label(xp, logits, (axis,))
     has_label = _labels.in_range(class_ids, logits.shape[axis])
     place = _labels.place_of(xp, logits, xp.where(has_label, class_ids, 0), axis)
     label = xp.where(has_label, _labels.entry(xp, logits, place, axis), 0)

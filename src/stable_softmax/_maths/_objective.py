@@ -11,10 +11,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from stable_softmax._libraries import warns
-from stable_softmax._libraries._operations import computed_alone
 from stable_softmax._maths import _derivatives
 from stable_softmax._maths._conversion import converted
+from stable_softmax._maths._products import product
 from stable_softmax._maths._sums import accurate_sum, sum_of_products
 from stable_softmax._maths._targets import Criterion, Targets, targets_of
 
@@ -103,7 +102,7 @@ def loss_from_terms(
     xp: ModuleType, plain: Any, of_others: Callable[[], Any], logsumexp: Callable[[], Any], targets: Targets
 ) -> Any:
     """Return the losses over the divisor, from those of the label, those of the other targets, and the logsumexp."""
-    loss = plain if targets.scale is None else weighted(xp, targets.scale, plain)
+    loss = plain if targets.scale is None else product(xp, _but_for_zero(xp, targets.scale, plain), targets.scale)
     if targets.others is not None:
         loss = loss + of_others()
     if targets.z_loss is not None:
@@ -156,13 +155,13 @@ def _pulled(xp: ModuleType, rows: Any, scale: Any, terms: Terms, targets: Target
     slope = _times(xp, small, terms.logsumexp())
     if isinstance(large, float) and large == 1:
         return rows * (scale + slope)
-    return rows * scale + _product(xp, large * rows, slope)
+    return rows * scale + product(xp, large * rows, slope)
 
 
 def _bent(xp: ModuleType, rows: Any, values: Any, targets: Targets) -> Any:
     """Return the rows times values and the curvature of the penalty as a function of the logsumexp."""
     large, small = _factors_of_twice(xp, targets.z_loss)
-    return _product(xp, large * rows, _times(xp, small, values))
+    return product(xp, large * rows, _times(xp, small, values))
 
 
 def _factors_of_twice(xp: ModuleType, number: Any) -> tuple[Any, Any]:
@@ -179,32 +178,24 @@ def _penalty(xp: ModuleType, number: Any, total: Any) -> Any:
     if not isinstance(number, float):
         return number * total * total
     total = _times(xp, number**0.5, total)
-    return _product(xp, total, total)
+    return product(xp, total, total)
 
 
 def _times(xp: ModuleType, number: Any, values: Any) -> Any:
     """Return the values times a number, in two steps where their dtype may not hold it."""
     if isinstance(number, float) and number < 1e-30:
         root = number**0.5
-        return _product(xp, _product(xp, values, root), root)
-    return _product(xp, values, number)
-
-
-def _product(xp: ModuleType, first: Any, second: Any) -> Any:
-    """Return the product, without NumPy's warning where it overflows, and as it stands: XLA multiplies constants."""
-    if not warns(xp):
-        return computed_alone(xp, first * second)
-    is_number = isinstance(second, float)
-    size = max(1.0, second) if is_number else xp.clip(xp.abs(second), min=1)
-    overflows = xp.abs(first) > xp.finfo(first.dtype).max / size
-    signs = xp.sign(first) if is_number else xp.sign(first) * xp.sign(second)
-    fitting = xp.where(overflows, 0, first) * (second if is_number else xp.where(overflows, 0, second))
-    return xp.where(overflows, xp.inf, fitting) * xp.where(overflows, signs, 1)
+        return product(xp, product(xp, values, root), root)
+    return product(xp, values, number)
 
 
 def weighted(xp: ModuleType, weights: Any, values: Any) -> Any:
     """Return the product, where 0 times infinity is 0."""
-    return weights * xp.where((weights == 0) & xp.isinf(values), 0, values)
+    return weights * _but_for_zero(xp, weights, values)
+
+
+def _but_for_zero(xp: ModuleType, weights: Any, values: Any) -> Any:
+    return xp.where((weights == 0) & xp.isinf(values), 0, values)
 
 
 def _of_left(xp: ModuleType, rows: Any, targets: Targets) -> Any:

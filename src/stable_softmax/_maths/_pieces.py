@@ -10,11 +10,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from stable_softmax._libraries._reductions import maximum_along
 from stable_softmax._maths import _merging, _objective
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._differences import difference
-from stable_softmax._maths._labels import is_entry, is_marked, ones_along
+from stable_softmax._maths._labels import in_range, is_entry, is_marked, ones_along
+from stable_softmax._maths._products import product
 from stable_softmax._maths._sums import accurate_sum
 from stable_softmax._maths._targets import Criterion, Targets, is_off, left_of, weights_of
 
@@ -31,27 +31,44 @@ class Pieces(NamedTuple):
     entries: Any = None
 
 
+#: What the weights of smoothing are multiplied by, so that their sums with the largest logits stay within the dtype.
+_REDUCED = 2.0**-20
+
+
 def part_of_losses(
     xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...], first_class: int
 ) -> _merging.Part:
     """Return what some of the classes contribute to the losses. The class ids are those among all classes."""
     given, (axis,) = Criterion(*criterion), axes
     logits, class_ids = _left(xp, logits, given, axis, first_class)
-    maximum, tail, lag, weight = _merging.statistics(xp, logits, class_ids, axes)
-    columns, targets = [], []
-    if given.class_ids is None:
-        targets = [_probabilities(xp, logits, given, axis)]
-    else:
-        columns = [[lag, weight], [lag, _weight_of_label(xp, weight, class_ids, given, axis)]]
-    if not is_off(given.label_smoothing):
-        targets += [_weights(xp, logits, given, axis), _ones(xp, logits, given, axis)]
+    part, columns = _merging.without_label(xp, logits, axes), []
+    if given.class_ids is not None:
+        *_, lag, weight = _merging.statistics(xp, logits, class_ids, axes)
+        weight_of_label = _weight_of_label(xp, weight, class_ids, given, axis)
+        columns = [(lag, weight), (xp.zeros_like(lag), weight_of_label)]
+    targets = _dense_targets(xp, logits, given, axis)
     if targets:
-        distances = -difference(xp, logits, xp.where(xp.isfinite(maximum), maximum, 0))
-        for target in targets:
-            lag = accurate_sum(xp, _objective.weighted(xp, target, distances), axes)
-            columns.append([lag, accurate_sum(xp, target, axes)])
+        distances = -difference(xp, logits, xp.where(xp.isfinite(part.maximum), part.maximum, 0))
+        distances = xp.where(part.maximum < xp.inf, distances, 0)  # or else the row is lost
+        columns += [
+            (accurate_sum(xp, _objective.weighted(xp, target, distances), axes), accurate_sum(xp, target, axes))
+            for target in targets
+        ]
     lags, weights = (xp.concat(column, axis=axis) for column in zip(*columns, strict=True))
-    return _merging.Part(maximum, tail, xp.zeros_like(tail), lags, weights)
+    return part._replace(lag=lags, weight=weights)
+
+
+def part_of_derivatives(
+    xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...], first_class: int
+) -> _merging.Part:
+    """Return what some of the classes contribute to derivatives for class ids, which need no lags."""
+    given, (axis,) = Criterion(*criterion), axes
+    logits, class_ids = _left(xp, logits, given, axis, first_class)
+    part = _merging.without_label(xp, logits, axes)
+    weight = xp.astype(in_range(class_ids, logits.shape[axis]), logits.dtype)
+    targets = (accurate_sum(xp, target, axes) for target in _dense_targets(xp, logits, given, axis))
+    weights = xp.concat([weight, _weight_of_label(xp, weight, class_ids, given, axis), *targets], axis=axis)
+    return part._replace(lag=xp.zeros_like(weights), weight=weights)
 
 
 def part_of_logsumexp(
@@ -61,8 +78,7 @@ def part_of_logsumexp(
     del first_class
     if where is not None:
         logits = xp.where(where, logits, -xp.inf)
-    maximum, tail, *_ = _merging.statistics(xp, logits, _no_class_ids(xp, logits, axes), axes)
-    return _merging.Part(maximum, tail, xp.zeros_like(tail), None, None)
+    return _merging.without_label(xp, logits, axes)
 
 
 def part_of_statistics(
@@ -95,7 +111,11 @@ def losses(xp: ModuleType, part: _merging.Part, *criterion: Any, axes: tuple[int
     if not is_off(given.label_smoothing):
         targets = targets._replace(others=_share(xp, part, given, axis))
     return _objective.loss_from_terms(
-        xp, plain, lambda: targets.others * term(-2), lambda: _merging.logsumexp(xp, part), targets
+        xp,
+        plain,
+        lambda: product(xp, targets.others * term(-2), 1 / _REDUCED),
+        lambda: _merging.logsumexp(xp, part),
+        targets,
     )
 
 
@@ -175,7 +195,7 @@ def _compared(
     targets, total = _targets(_column(part.weight, axis, 1), given), 0
     if not is_off(given.label_smoothing):
         share = _share(xp, part, given, axis)
-        total = share * _column(part.weight, axis, -2)
+        total = share / _REDUCED * _column(part.weight, axis, -2)
         targets = targets._replace(others=share * _weights(xp, logits, given, axis))
     entries = _entries_of(xp, logits, part)
     terms = _objective.Terms(lambda: entries.probabilities, lambda: _merging.logsumexp(xp, part), lambda: total)
@@ -184,7 +204,7 @@ def _compared(
 
 def _targets(weight: Any, given: Criterion) -> Targets:
     """Return the targets without those of smoothing, where the label's class has this weight, None for 1."""
-    kept = 1 if is_off(given.label_smoothing) else 1 - given.label_smoothing
+    kept = 1.0 if is_off(given.label_smoothing) else 1 - given.label_smoothing
     counted = None if given.ignored_id is None else given.class_ids != given.ignored_id
     z_loss = None if is_off(given.z_loss) else given.z_loss
     scale = kept if weight is None else kept * weight
@@ -202,9 +222,9 @@ def _left(xp: ModuleType, logits: Any, given: Criterion, axis: int, first_class:
     if given.where is not None:
         logits = xp.where(given.where, logits, -xp.inf)
     if given.class_ids is None:
-        return logits, _no_class_ids(xp, logits, (axis,))
+        return logits, None
     class_ids = given.class_ids - first_class
-    if given.where is not None:
+    if given.where is not None and logits.shape[axis] > 0:
         class_ids = xp.where(is_marked(xp, given.where, class_ids, logits.shape, axis), class_ids, -1)
     if given.ignored_id is not None:
         logits = xp.where(given.class_ids == given.ignored_id, 0, logits)
@@ -216,8 +236,12 @@ def _column(array: Any, axis: int, i: int) -> Any:
     return array[(slice(None),) * axis + (slice(i, i + 1), ...)]
 
 
-def _no_class_ids(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
-    return xp.full_like(maximum_along(xp, logits, axes), -1, dtype=xp.int64)
+def _dense_targets(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> list[Any]:
+    """Return the targets with an entry for each class: probabilities, and what smoothing needs."""
+    targets = [] if given.probabilities is None else [_probabilities(xp, logits, given, axis)]
+    if not is_off(given.label_smoothing):
+        targets += [_REDUCED * _weights(xp, logits, given, axis), _ones(xp, logits, given, axis)]
+    return targets
 
 
 def _weights(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> Any:
@@ -248,6 +272,6 @@ LOG_SOFTMAX = Pieces(part_of_logsumexp, entries=log_softmax)
 LOGSUMEXP = Pieces(part_of_logsumexp, logsumexp)
 STATISTICS = Pieces(part_of_statistics, statistics)
 LOSSES = Pieces(part_of_losses, losses)
-GRADIENT = Pieces(part_of_losses, entries=gradient)
+GRADIENT = Pieces(part_of_derivatives, entries=gradient)
 LOSSES_AND_GRADIENT = Pieces(part_of_losses, losses, gradient)
-HESSIAN_DIAGONAL = Pieces(part_of_losses, entries=hessian_diagonal)
+HESSIAN_DIAGONAL = Pieces(part_of_derivatives, entries=hessian_diagonal)

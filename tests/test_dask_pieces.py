@@ -1,0 +1,55 @@
+"""Dask arrays that are cut along the classes in any way give what NumPy gives, without a warning."""
+
+import numpy as np
+import pytest
+from loss_options import NAMES, moderate_case
+
+import stable_softmax
+
+pytestmark = pytest.mark.only_backends("dask")
+
+CUTS = {"uneven": (1, 3, 0, 1, 1, 3), "with nothing first": (0, 5, 4), "single": (1,) * 9}
+OPTIONS = [(), ("where",), ("probabilities",), ("class_weights", "label_smoothing", "z_loss"), NAMES[:5]]
+LARGE = np.finfo(np.float64).max
+#: Infinities, NaN, nothing but -inf, and distances whose sums leave the dtype.
+ODD_ROWS = [
+    [np.inf, 0, *([-np.inf] * 6), 1],
+    [np.nan, *range(8)],
+    [-np.inf] * 9,
+    [-1, *([-np.inf] * 7), 1],
+    [LARGE / 4, *([0] * 8)],
+]
+ODD_ANSWERS = [8, 1, 2, 8, 0]
+
+
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+def test_normalizations(cuts):
+    import dask.array
+
+    logits = np.asarray([*ODD_ROWS, range(9), [700, *([0] * 8)]], float)
+    where = np.arange(9) % 3 != 1
+    lazy = dask.array.from_array(logits, chunks=(4, cuts))
+    for function in (stable_softmax.softmax, stable_softmax.log_softmax, stable_softmax.logsumexp):
+        for options in ({}, {"where": where}):
+            np.testing.assert_allclose(function(lazy, **options), function(logits, **options), rtol=1e-13)
+
+
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("names", OPTIONS, ids="+".join)
+def test_losses_and_derivatives(names, cuts):
+    import dask.array
+
+    case = moderate_case(names, count=8, classes=9)
+    logits = np.concatenate([case.logits, ODD_ROWS])
+    answers = np.eye(9)[ODD_ANSWERS] if "probabilities" in names else ODD_ANSWERS
+    answers, arrays = np.concatenate([case.answers, answers]), dict(case.arrays)
+    if "where" in names:
+        arrays["where"] = np.concatenate([arrays["where"], np.ones((len(ODD_ROWS), 9), bool)])
+    lazy, options = dask.array.from_array(logits, chunks=(5, cuts)), arrays | case.numbers | {"reduction": "none"}
+    for function in (
+        stable_softmax.value_and_grad_softmax_crossentropy_with_logits,
+        stable_softmax.hessian_diagonal_softmax_crossentropy_with_logits,
+    ):
+        results, expected = function(lazy, answers, **options), function(logits, answers, **options)
+        for result, same in zip(*((r if isinstance(r, tuple) else (r,)) for r in (results, expected)), strict=True):
+            np.testing.assert_allclose(result.compute(), same, rtol=1e-12, atol=1e-15)
