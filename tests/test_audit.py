@@ -300,13 +300,12 @@ def test_wider_dtype_does_not_mend_what_the_file_has_lost():
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -3])
 @pytest.mark.parametrize("entries", [1, 7, 40, 10**6])
-def test_every_axis_and_block_size_gives_the_same(monkeypatch, axis, entries):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("order", [np.ascontiguousarray, np.asfortranarray])
+def test_every_axis_and_block_size_gives_the_same(monkeypatch, axis, entries, order):
     rows, labels = model(60, 4, scale=20)
     labels = labels.reshape(3, 4, 5)
     labels[1, 2, 3] = 9
-    logits = np.moveaxis(rows.reshape(3, 4, 5, 4), -1, axis)
-    logits = np.asfortranarray(logits) if rng.random() < 0.5 else np.ascontiguousarray(logits)
+    logits = order(np.moveaxis(rows.reshape(3, 4, 5, 4), -1, axis))
     _, whole = audited(rows, labels.reshape(-1))
     monkeypatch.setattr(_examples, "BLOCK_ENTRIES", entries)
     _, document = audited(logits, labels, "--axis", axis)
@@ -372,7 +371,6 @@ def test_file_may_be_larger_than_memory():
     with open("logits.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
         file.truncate(file.tell() + 2 * math.prod(shape))
-    np.save("labels.npy", np.zeros((), np.int8))
     with open("labels.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|i1", "fortran_order": False, "shape": shape[:1]})
         file.truncate(file.tell() + shape[0])
@@ -574,7 +572,7 @@ BAD_FILES = {
     "truncated header": (lambda: damaged(saved("npy", np.zeros((4, 3))), 40), "EOF"),
     "truncated archive": (lambda: damaged(saved("npz", np.zeros((4, 3))).split("::")[0], 200), "not a zip file"),
     "truncated tensors": (lambda: damaged(saved("safetensors", np.zeros((4, 3))).split("::")[0], -1), "header"),
-    "later version": (lambda: raw("x.npy", b"\x93NUMPY\x09\x00xx"), "EOF|version"),
+    "later version": (lambda: raw("x.npy", b"\x93NUMPY\x09\x00xx"), "not 1.0 or 2.0"),
     "truncated member": (lambda: npz_with("x.npy", b"\x93NUMPY\x01\x00"), "EOF"),
     "encrypted member": (encrypted, "encrypted"),
     "no array": (lambda: npz_with("x.txt", b"1"), "holds no array"),

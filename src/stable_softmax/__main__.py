@@ -8,6 +8,8 @@ def main() -> None:
     try:
         from stable_softmax._commands import app
     except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich", "flint"):
+            raise
         sys.exit(f'The command needs {error.name}: python -m pip install "stable-softmax[report]"')
     app()
 

@@ -10,10 +10,18 @@ from rich.progress import Progress
 from stable_softmax.audit._examples import Examples, paired
 from stable_softmax.audit._files import opened
 from stable_softmax.audit._findings import findings
-from stable_softmax.audit._pages import WIDTH, html, json_text, text
+from stable_softmax.audit._pages import html, json_text, text
 from stable_softmax.audit._plot import drawn, inline_svg
 from stable_softmax.audit._tally import Tally
-from stable_softmax.report._output import UnusableError, check_destination, one_line_errors, picture_suffixes, write
+from stable_softmax.report._output import (
+    WIDTH,
+    UnusableError,
+    check_destination,
+    console,
+    one_line_errors,
+    picture_suffixes,
+    write,
+)
 
 
 def audit(
@@ -31,7 +39,8 @@ def audit(
 ) -> None:
     """Tell what the usual form of the cross-entropy makes of a model's own logits, and of their labels.
 
-    The files are read piece by piece, and may be larger than memory. Exits with 0 if all is sound, with 1 if there are
+    The files are read piece by piece, and may be larger than memory, unless they are compressed .npz.
+    Exits with 0 if all is sound, with 1 if there are
     findings, and with 2 if an input cannot be used.
     """
     with one_line_errors("stable-softmax audit"):
@@ -44,8 +53,7 @@ def audit(
         if json_:
             print(json_text(tally, exact))
         else:
-            console = Console(highlight=False)
-            console.print(text(tally, exact), width=min(console.width, WIDTH))
+            console().print(text(tally, exact), width=WIDTH)
         if plot:
             write(plot, drawn(tally, plot.suffix[1:].lower()))
         if html_:

@@ -38,9 +38,9 @@ class Stored(NamedTuple):
 
 def opened(name: str) -> Stored:
     """Open `FILE`, or the array `NAME` of `FILE::NAME`. Nothing is unpickled."""
-    whole = Path(name).exists() or "::" not in name
-    file, member = (name, None) if whole else name.rsplit("::", 1)
     try:
+        whole = "::" not in name or Path(name).exists()
+        file, member = (name, None) if whole else name.rsplit("::", 1)
         values = _values(Path(file), member)
         return Stored(name, tuple(values.shape), values.dtype, values)
     except UnusableError as error:
@@ -73,8 +73,10 @@ def _values(path: Path, member: str | None) -> Any:
 
 def _mapped(file: BinaryIO, path: Path, stop: int) -> Any:
     """Map an array into memory, whose header starts at the file's position and whose data ends by `stop`."""
-    version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    header = readers.get(np.lib.format.read_magic(file))
+    if header is None:
+        raise UnusableError("a version of the .npy format that is not 1.0 or 2.0")
     shape, by_columns, dtype = header(file)
     if dtype.hasobject:
         raise UnusableError("holds pickled Python objects, which are never loaded: save an array of numbers")

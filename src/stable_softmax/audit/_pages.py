@@ -16,8 +16,8 @@ from stable_softmax import __version__
 from stable_softmax.audit._files import Stored
 from stable_softmax.audit._findings import advice, findings, notes, place
 from stable_softmax.audit._tally import COUNTS, LEADS, TOLERANCE, Loss, Tally
+from stable_softmax.report._output import WIDTH
 
-WIDTH = 80
 _HEADINGS = ("lead", "examples", "loss 0", "loss off", "gradient 0", "gradient off")
 _TEMPLATE = """<!DOCTYPE html>
 <html lang="en">

@@ -25,7 +25,7 @@ from stable_softmax.report._measurement import (
     rows_of,
     title,
 )
-from stable_softmax.report._output import check_destination, one_line_errors, picture_suffixes, write
+from stable_softmax.report._output import check_destination, console, one_line_errors, picture_suffixes, write
 from stable_softmax.report._tables import CAPTION, case_table, legend, summary, table, verdict
 
 MORE = "More: --all, --case 'label leads by 20', --plot errors.png, --help."
@@ -61,7 +61,7 @@ def report(
     ] = None,
     dtype: Annotated[
         list[Dtype] | None,
-        typer.Option(help="Floating-point format; repeatable.", show_default="float32, or all with --all and --json"),
+        typer.Option(help="Floating-point format; repeatable.", show_default="float32; all but for the summary"),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Print the tables behind the summary.")] = False,
     case: Annotated[str | None, typer.Option(help="Print one case of the tables in full.")] = None,
@@ -78,10 +78,15 @@ def report(
     Measured are the unstable and the shifted form of the textbook, what users of the array library write, and this
     library. Exits with 1 if this library broke its accuracy bound.
     """
+    ways = {"--case": case is not None, "--plot": plot is not None, "--json": json_, "--all": all_}
+    chosen = [name for name, given in ways.items() if given]
+    if len(chosen) > 1 or (chosen and context.invoked_subcommand):
+        message = f"goes with no other command, and with none of {', '.join(ways)}"
+        raise typer.BadParameter(message, param_hint=chosen[0])
     if context.invoked_subcommand:
         return
     with one_line_errors("stable-softmax"):
-        plan = _plan(backend, dtype or (None if all_ or json_ else [Dtype.float32]))
+        plan = _plan(backend, dtype or (None if all_ or json_ or case else [Dtype.float32]))
         if case is not None:
             _print_case(case, plan)
             return
@@ -99,7 +104,7 @@ def report(
 
 def _plan(backends: list[Backend] | None, dtypes: list[Dtype] | None) -> list[tuple[str, str]]:
     """Return the pairs of backend and dtype to measure."""
-    chosen = [str(name) for name in backends or []] or installed_backends()
+    chosen = list(dict.fromkeys(map(str, backends or []))) or installed_backends()
     for missing in set(chosen) - set(installed_backends()):
         message = f'{missing} is not installed: python -m pip install "stable-softmax[{missing}]"'
         raise typer.BadParameter(message, param_hint="--backend")
@@ -125,32 +130,32 @@ def _measured(plan: list[tuple[str, str]]) -> list[Cell]:
 
 
 def _print(cells: list[Cell], all_: bool) -> None:
-    console = Console(highlight=False)
+    out = console()
     if all_:
         for _, group in groupby(cells, key=attrgetter("backend", "dtype")):
-            console.print(table(list(group)))
-        console.print(CAPTION, end="\n\n")
+            out.print(table(list(group)))
+        out.print(CAPTION, end="\n\n")
     else:
         for dtype in sorted({cell.dtype for cell in cells}, key=DTYPES.index):
-            console.print(summary(cells, dtype), "")
-        console.print(legend())
-    console.print(verdict(cells))
+            out.print(summary(cells, dtype), "")
+        out.print(legend())
+    out.print(verdict(cells))
     if not all_:
-        console.print(Text(MORE, style="dim"))
+        out.print(Text(MORE, style="dim"))
 
 
 def _print_case(name: str, plan: list[tuple[str, str]]) -> None:
-    console = Console(highlight=False)
-    for dtype in dict.fromkeys(dtype for _, dtype in plan):
-        known = {case.name: case for case in cases(dtype)}
-        if name not in known:
-            raise typer.BadParameter(f"{name!r} is none of {', '.join(map(repr, known))}", param_hint="--case")
-        case = known[name]
+    dtypes = list(dict.fromkeys(dtype for _, dtype in plan))
+    named = {dtype: [case for case in cases(dtype) if case.name == name] for dtype in dtypes}
+    if not any(named.values()):
+        known = dict.fromkeys(case.name for dtype in dtypes for case in cases(dtype))
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(map(repr, known))}", param_hint="--case")
+    for dtype, (case,) in ((dtype, found) for dtype, found in named.items() if found):
         logits, label = case.logits[0], int(case.class_ids[0])
         shown = ", ".join(f"{logit:.9g}" for logit in logits[:10])
         more = f", ... ({len(logits):,} in all)" if len(logits) > 10 else ""
-        console.print(f"The first of {len(case.logits)} examples: label {label}, logits {shown}{more}")
-        console.print(case_table(rows_of(case, [backend for backend, own in plan if own == dtype], dtype), dtype))
+        console().print(f"The first of {len(case.logits)} examples: label {label}, logits {shown}{more}")
+        console().print(case_table(rows_of(case, [backend for backend, own in plan if own == dtype], dtype), dtype))
 
 
 def _draw(file: Path, backends: list[str]) -> None:

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import typer
+from rich.console import Console
 
+WIDTH = 80
 _INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
 
 
@@ -23,6 +25,11 @@ def one_line_errors(command: str) -> Iterator[None]:
         yield
     except UnusableError as error:
         typer.echo(f"{command}: {error}", err=True)
+        raise typer.Exit(code=2) from error
+    except BrokenPipeError:
+        raise  # of `| head`, which is no error
+    except OSError as error:
+        typer.echo(f"{command}: {error.filename or 'output'}: {error.strerror or error}", err=True)
         raise typer.Exit(code=2) from error
     except KeyboardInterrupt as error:
         typer.echo(f"{command}: interrupted", err=True)
@@ -42,6 +49,8 @@ def check_destination(path: Path, suffixes: Iterable[str]) -> None:
     """Check what can be checked of a file before there is anything to write."""
     if path.suffix.lower() not in suffixes:
         raise UnusableError(f"{path}: the name must end in {', '.join(sorted(suffixes))}")
+    if path.is_dir():
+        raise UnusableError(f"{path}: is a folder")
     if not path.absolute().parent.is_dir():
         raise UnusableError(f"{path}: its folder does not exist")
 
@@ -53,15 +62,23 @@ def write(path: Path, content: bytes) -> None:
         beside.write_bytes(content)
         beside.replace(path)
     except OSError as error:
-        raise UnusableError(f"{path}: cannot be written: {first_line(error)}") from error
+        raise UnusableError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 
-def picture_suffixes() -> frozenset[str]:
+def console() -> Console:
+    """Return the console for results: no narrower than they are, so that no figure is cut off."""
+    wide = Console(highlight=False)
+    wide.width = max(wide.width, WIDTH)
+    return wide
+
+
+def picture_suffixes() -> tuple[str, ...]:
     """Return the suffixes of the files that pictures can be written to, or say what to install."""
-    backends = required("matplotlib.backend_bases", "plot", "a plot")
-    return frozenset(f".{kind}" for kind in backends.FigureCanvasBase.get_supported_filetypes())
+    required("matplotlib", "plot", "a plot")
+    return (".pdf", ".png", ".svg")
 
 
 def first_line(error: Exception) -> str:
