@@ -215,6 +215,13 @@ def bench(session):
 
 
 @nox.session
+def collapse(session):
+    """Train to where the usual loss is exactly 0; arguments go to `python -m benchmarks.collapse`, as `--out FILE`."""
+    install(session, "-e", ".[report,jax]", *group("peers"))
+    session.run("python", "-m", "benchmarks.collapse", *session.posargs)
+
+
+@nox.session
 def lint(session):
     """Check style and formatting."""
     install(session, *group("lint"))
