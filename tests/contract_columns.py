@@ -28,7 +28,12 @@ FUNCTIONS = {
     "hvp": hvp_softmax_crossentropy_with_logits,
     "diagonal": hessian_diagonal_softmax_crossentropy_with_logits,
 }
-COLUMNS = [*FUNCTIONS, pytest.param("autodiff", marks=pytest.mark.only_backends("jax", "torch"))]
+# JAX compiles the first two for nothing that "both" does not tell.
+COLUMNS = [
+    *(pytest.param(name, marks=pytest.mark.thorough_on("jax")) for name in ("loss", "gradient")),
+    *("both", "hvp", "diagonal"),
+    pytest.param("autodiff", marks=pytest.mark.only_backends("jax", "torch")),
+]
 
 
 class Row(NamedTuple):

@@ -61,7 +61,11 @@ DERIVATIVES = {
 }
 
 
-def derivatives(function, z, names=tuple(DERIVATIVES)):
+# The others only repeat them, in programs that take long to compile.
+ENOUGH = ("jacfwd", "jacrev", "linearize", "vjp", "hessian", "jacrev of jacrev")
+
+
+def derivatives(function, z, names=ENOUGH):
     """Return all derivatives by name, from one program."""
     return jax.jit(lambda z: {name: DERIVATIVES[name](function)(z) for name in names})(z)
 
@@ -82,9 +86,10 @@ def assert_same(given, expected):
 def test_normalization_has_the_derivatives_of_its_definition(name, axis):
     z, _ = example(2, 3)
     function = partial(getattr(stable_softmax, name), axis=axis)
-    expected = derivatives(definition(name, axis), z)
-    assert_same(derivatives(function, z), expected)
-    if axis == -1:
+    names = tuple(DERIVATIVES) if (name, axis) == ("log_softmax", -1) else ENOUGH
+    expected = derivatives(definition(name, axis), z, names)
+    assert_same(derivatives(function, z, names), expected)
+    if names != ENOUGH:
         assert_same(derivatives_outside_of_jit(function, z), expected)
 
 
@@ -99,9 +104,10 @@ def test_loss_has_the_derivatives_of_its_definition(reduction, axis):
     def witness(z):
         return reduce(-definition("log_softmax", -1)(z)[jnp.arange(3), y])
 
-    expected = derivatives(witness, z)
-    assert_same(derivatives(ours, z), expected)
-    if (axis, reduction) == (1, "none"):
+    names = tuple(DERIVATIVES) if reduction == "none" else ENOUGH
+    expected = derivatives(witness, z, names)
+    assert_same(derivatives(ours, z, names), expected)
+    if names != ENOUGH:
         assert_same(derivatives_outside_of_jit(ours, z), expected)
 
 

@@ -77,12 +77,12 @@ def test_derivatives_are_those_of_the_definition(names):
         product = hvp_softmax_crossentropy_with_logits(**given, vector=vector)
         return value, gradients, product, slopes, grad_softmax_crossentropy_with_logits(**given)
 
-    @jax.jit
-    def of_both_reductions(smooth):
-        return [function(smooth, reduction) for reduction in ("mean", "sum") for function in (witness, ours)]
+    @partial(jax.jit, static_argnums=1)
+    def compared(smooth, reduction):
+        return witness(smooth, reduction), ours(smooth, reduction)
 
-    results = of_both_reductions(smooth)
-    for (value, gradients, product), given in (results[:2], results[2:]):
+    for reduction in ("mean", "sum") if len(names) > 2 else ("mean",):
+        (value, gradients, product), given = compared(smooth, reduction)
         np.testing.assert_allclose(given[0], value, **TOLERANCE)
         for name, gradient in gradients.items():
             np.testing.assert_allclose(given[1][name], gradient, **TOLERANCE, err_msg=name)

@@ -236,7 +236,7 @@ def test_smoothing_and_penalty_may_be_traced(compiled):
         return jax.grad(lambda *given: loss(*given)[0], argnums=(0, 1))(*numbers_and_answers)
 
     function, slopes_of = (jax.jit(f) if compiled else f for f in (loss, slopes_of))
-    for y, numbers in product(answers, [(0.1, 0.1), (0.0, 0.0), (1.0, 2.0), (0.5, 0.5)]):
+    for y, numbers in [*product(answers, [(0.1, 0.1)]), *product(answers[:1], [(0.0, 0.0), (1.0, 2.0)])]:
         as_arrays = tuple(map(jnp.asarray, numbers))
         assert_same(function(*as_arrays, y), jax.jit(partial(loss, *numbers))(y))
         for i, slope in enumerate(slopes_of(*as_arrays, y)):

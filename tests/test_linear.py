@@ -73,7 +73,7 @@ def test_loss_and_gradients_are_those_of_all_logits(library, name, softcap):
     case = drawn(OPTIONS[name])
     arrays, options = on_backend(library, *case)
     runs = [("none", 5), ("mean", 1), ("mean", None), ("sum", 7)]
-    for reduction, block_size in runs[:2] if library.name == "jax" else runs:  # which compiles each
+    for reduction, block_size in runs[:1] if library.name == "jax" else runs:  # which compiles each
         expected, gradients = of_logits(*case[:4], softcap, reduction, **case[4])
         rest = {"softcap": softcap, "reduction": reduction, "block_size": block_size, **options}
         loss, given = value_and_grad_linear_softmax_crossentropy(*arrays, **rest)
