@@ -23,42 +23,25 @@ BACKENDS = {
 
 # The coverage is measured on one Python, with these files: with all of them it costs half of the time. On NumPy it is
 # that of the code which all libraries share.
+# fmt: off
 COVERING = {
     "numpy": [
-        *(
-            "arguments",
-            "audit",
-            "blocks",
-            "contract",
-            "contract_matrix",
-            "differentiable",
-            "extremes",
-            "fuzz",
-            "import",
-        ),
-        *(
-            "fast_paths",
-            "hessian",
-            "kinds_of_arrays",
-            "linear",
-            "report",
-            "statistics",
-            "textbook",
-            "threads",
-            "workers",
-        ),
+        "arguments", "audit", "blocks", "contract", "contract_matrix", "differentiable", "extremes", "fast_paths",
+        "fuzz", "hessian", "import", "kinds_of_arrays", "linear", "oracle", "report", "statistics", "textbook",
+        "threads", "workers",
     ],
     "jax": [
-        *("arguments", "contract", "hessian", "jax", "jax_linear", "jax_pipelines", "jax_statistics"),
-        *("kinds_of_arrays", "linear", "report"),
+        "arguments", "contract", "hessian", "jax", "jax_linear", "jax_pipelines", "jax_statistics", "kinds_of_arrays",
+        "linear", "report",
     ],
-    "array-api-strict": ["arguments", "contract", "contract_matrix", "statistics"],
+    "array-api-strict": ["arguments", "contract", "contract_matrix", "kinds_of_arrays", "statistics"],
     "torch": [
-        *("arguments", "contract", "extremes", "fast_paths", "kinds_of_arrays", "linear", "report"),
-        *("torch_derivatives", "torch_linear", "torch_orders", "torch_pipelines", "torch_statistics"),
+        "arguments", "contract", "extremes", "fast_paths", "kinds_of_arrays", "linear", "report", "torch_derivatives",
+        "torch_linear", "torch_orders", "torch_pipelines", "torch_statistics",
     ],
-    "dask": ["arguments", "contract", "contract_matrix", "kinds_of_arrays", "linear", "statistics"],
+    "dask": ["arguments", "contract", "contract_matrix", "dask_pieces", "kinds_of_arrays", "linear", "statistics"],
 }
+# fmt: on
 QUICK = {
     "numpy": ["contract_matrix", "options_exact", "options_witnesses", "properties", "blocks", "hessian"],
     "jax": ["jax", "contract", "gradient_witnesses", "hessian", "properties", "recursions"],
@@ -232,7 +215,7 @@ def lint(session):
 @nox.session
 def types(session):
     """Check the types, strictly."""
-    install(session, "-e", ".[dask,jax,report]", *group("types"))
+    install(session, "-e", ".[dask,jax,plot,report]", *group("types"))
     session.run("mypy")
     session.run("pyright")
 

@@ -212,3 +212,32 @@ def test_arrays_in_files_are_refused_with_the_way_to_go(tmp_path):
     stored = zarr.create_array(tmp_path / "logits", shape=(2, 3), dtype="float32")
     with pytest.raises(TypeError, match=r"^logits must be an array of .*: pass dask.array.from_zarr\(logits\)$"):
         stable_softmax.softmax(stored)
+
+
+@pytest.mark.only_backends("jax", "dask")
+def test_numpy_arrays_of_a_dtype_that_the_library_has_not(library, loss):
+    with pytest.raises(TypeError, match=r"^reference_answers must be class ids .* not datetime64\[s\]$"):
+        loss(logits_of(library, 2, 3), np.zeros(2, "datetime64[s]"))
+
+
+def test_numbers_as_arrays(library):
+    arguments, smoothing = (logits_of(library, 2, 3), library.array(np.zeros(2, np.int64))), np.asarray(0.1)
+    given, same = (
+        stable_softmax.softmax_crossentropy_with_logits(*arguments, label_smoothing=number)
+        for number in (library.array(smoothing), float(smoothing))
+    )
+    np.testing.assert_allclose(library.numpy(given), library.numpy(same), rtol=1e-6)
+
+
+@pytest.mark.only_backends("jax", "dask")
+def test_ignored_ids_in_numpy_arrays_beside_those_of_the_library(library):
+    losses = stable_softmax.softmax_crossentropy_with_logits(
+        logits_of(library, 2, 3), np.asarray([-100, 1]), ignore_index=-100
+    )
+    np.testing.assert_array_equal(library.numpy(losses) > 0, [False, True])
+
+
+def test_nothing_is_ignored_among_probabilities(library):
+    z = logits_of(library, 2, 3)
+    with pytest.raises(ValueError, match=r"^ignore_index needs class ids, but reference_answers are probabilities of"):
+        stable_softmax.softmax_crossentropy_with_logits(z, z, ignore_index=-100)

@@ -875,6 +875,7 @@ def test_interrupt_ends_with_130_and_no_traceback(folder):
         "from stable_softmax.audit import _examples\n"
         "from stable_softmax.__main__ import main\n"
         "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # which a shell's background jobs do without
         "def blocks(self):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(60)\n"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import stable_softmax
 from stable_softmax import __main__, _commands, textbook
-from stable_softmax.report import _command, _forms, _measurement, _plot
+from stable_softmax.report import _command, _forms, _measurement, _output, _plot
 
 pytestmark = pytest.mark.only_backends("numpy", "jax", "torch")
 
@@ -207,6 +207,17 @@ def test_missing_extra_is_one_line_that_says_what_to_install(monkeypatch):
         SystemExit, match=r"^The command needs typer: python -m pip install \"stable-softmax\[report\]\"$"
     ):
         __main__.main()
+
+
+def test_missing_module_of_our_own_is_no_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "stable_softmax._commands", None)
+    with pytest.raises(ModuleNotFoundError, match="_commands"):
+        __main__.main()
+
+
+def test_reader_who_has_seen_enough_is_no_error():
+    with pytest.raises(BrokenPipeError), _output.one_line_errors("stable-softmax"):
+        raise BrokenPipeError
 
 
 def test_module_runs_the_command(monkeypatch, capsys):
