@@ -46,6 +46,8 @@ QUICK = {
     "numpy": ["contract_matrix", "options_exact", "options_witnesses", "properties", "blocks", "hessian"],
     "jax": ["jax", "contract", "gradient_witnesses", "hessian", "properties", "recursions"],
 }
+# What does not depend on versions of the array libraries, or takes long for what it tells of them.
+UNVERSIONED = ["audit", "documents", "fuzz", "properties"]
 # What depends on JAX's version.
 VERSIONED_JAX = [
     "jax",
@@ -63,10 +65,6 @@ VERSIONED_JAX = [
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = [f"tests-{CURRENT}", "coverage", "doctests", "lint", "types"]
-
-
-# What does not depend on versions of the array libraries, or takes long for what it tells of them.
-UNVERSIONED = ("audit", "documents", "fuzz", "properties")
 
 
 def group(name):

@@ -6,7 +6,6 @@ Adam. Nothing but the loss differs between the runs of one seed.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -23,6 +22,7 @@ from rich.console import Console
 from benchmarks.progress import STATUS, tell
 from benchmarks.tables import Section, layout, number, text
 from stable_softmax import softmax_crossentropy_with_logits
+from stable_softmax.report._output import write
 
 MODULUS, HIDDEN = 113, 200
 LEARNING_RATE = 5e-4
@@ -101,7 +101,7 @@ def main(
         for run in asked:
             if not _found(run, runs):
                 runs.append(run | trained(**run))
-                _write(runs, out)
+                write(out, f"{json.dumps(runs)}\n".encode())  # at once: what is broken off leaves the earlier runs
     chosen = [_found(run, runs) for run in asked]
     rows = [run | {name: values[-1] for name, values in run["records"].items()} for run in chosen]
     title = f"Addition modulo {MODULUS}, {fraction:g} of all pairs, after {steps} steps"
@@ -198,13 +198,6 @@ def _largest(arrays: Parameters) -> jax.Array:
 def _found(run: Run, runs: list[Run]) -> Run | None:
     """Return the run of these settings, if it is there."""
     return next((other for other in runs if run.items() <= other.items()), None)
-
-
-def _write(runs: list[Run], path: Path) -> None:
-    """Replace the file at once, so that an interrupted run leaves the earlier ones."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(runs) + "\n")
-    os.replace(new, path)
 
 
 if __name__ == "__main__":

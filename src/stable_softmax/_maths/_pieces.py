@@ -41,15 +41,16 @@ def part_of_losses(
     """Return what some of the classes contribute to the losses. The class ids are those among all classes."""
     given, (axis,) = Criterion(*criterion), axes
     logits, class_ids = _left(xp, logits, given, axis, first_class)
-    part, columns = _merging.without_label(xp, logits, axes), []
-    if given.class_ids is not None:
-        *_, lag, weight = _merging.statistics(xp, logits, class_ids, axes)
-        weight_of_label = _weight_of_label(xp, weight, class_ids, given, axis)
-        columns = [(lag, weight), (xp.zeros_like(lag), weight_of_label)]
+    if given.class_ids is None:
+        part, columns = _merging.without_label(xp, logits, axes), []
+    else:
+        part = part_of_statistics(xp, logits, class_ids, axes, first_class=0)  # which has been subtracted
+        weight_of_label = _weight_of_label(xp, part.weight, class_ids, given, axis)
+        columns = [(part.lag, part.weight), (xp.zeros_like(part.lag), weight_of_label)]
     targets = _dense_targets(xp, logits, given, axis)
     if targets:
-        distances = -difference(xp, logits, xp.where(xp.isfinite(part.maximum), part.maximum, 0))
-        distances = xp.where(part.maximum < xp.inf, distances, 0)  # or else the row is lost
+        # Where the maximum is infinite, the row is lost.
+        distances = xp.where(part.maximum < xp.inf, -_below_maximum(xp, logits, part), 0)
         columns += [
             (accurate_sum(xp, _objective.weighted(xp, target, distances), axes), accurate_sum(xp, target, axes))
             for target in targets
@@ -76,9 +77,7 @@ def part_of_logsumexp(
 ) -> _merging.Part:
     """Return what some of the classes contribute to the logsumexp, whichever they are."""
     del first_class
-    if where is not None:
-        logits = xp.where(where, logits, -xp.inf)
-    return _merging.without_label(xp, logits, axes)
+    return _merging.without_label(xp, _masked(xp, logits, where), axes)
 
 
 def part_of_statistics(
@@ -123,10 +122,9 @@ def gradient(
     xp: ModuleType, logits: Any, part: _merging.Part, *criterion: Any, axes: tuple[int, ...], first_class: int
 ) -> Any:
     """Return the gradient of the losses over the divisor, with respect to the logits of a piece, for class ids."""
-    given, (axis,) = Criterion(*criterion), axes
-    logits, class_ids = _left(xp, logits, given, axis, first_class)
-    entries, terms, targets = _compared(xp, logits, part, given, axis)
-    plain = xp.where(is_entry(xp, logits, class_ids, axis), -entries.complements, entries.probabilities)
+    (axis,) = axes
+    class_ids, entries, terms, targets = _compared(xp, logits, part, Criterion(*criterion), axis, first_class)
+    plain = xp.where(is_entry(xp, entries.probabilities, class_ids, axis), -entries.complements, entries.probabilities)
     return _objective.gradient_from_terms(xp, plain, terms, targets)
 
 
@@ -134,9 +132,8 @@ def hessian_diagonal(
     xp: ModuleType, logits: Any, part: _merging.Part, *criterion: Any, axes: tuple[int, ...], first_class: int
 ) -> Any:
     """Return the diagonal of the Hessian of the losses over the divisor, for the classes of a piece and class ids."""
-    given, (axis,) = Criterion(*criterion), axes
-    logits, _ = _left(xp, logits, given, axis, first_class)
-    entries, terms, targets = _compared(xp, logits, part, given, axis)
+    (axis,) = axes
+    _, entries, terms, targets = _compared(xp, logits, part, Criterion(*criterion), axis, first_class)
     plain = entries.probabilities * entries.complements
     return _objective.hessian_from_terms(xp, plain, lambda p: p, terms, targets)
 
@@ -146,9 +143,8 @@ def softmax(
 ) -> Any:
     """Return the probabilities of a piece's classes."""
     del axes, first_class
-    if where is None:
-        return _entries_of(xp, logits, part).probabilities
-    return xp.where(where, _entries_of(xp, xp.where(where, logits, -xp.inf), part).probabilities, 0)
+    probabilities = _entries_of(xp, _masked(xp, logits, where), part).probabilities
+    return probabilities if where is None else xp.where(where, probabilities, 0)
 
 
 def log_softmax(
@@ -156,11 +152,8 @@ def log_softmax(
 ) -> Any:
     """Return their logarithms."""
     del axes, first_class
-    if where is not None:
-        logits = xp.where(where, logits, -xp.inf)
-    is_finite = xp.isfinite(part.maximum)
-    shifted = difference(xp, logits, xp.where(is_finite, part.maximum, 0))
-    rows = xp.where(is_finite, shifted - _merging.log_total_of(xp, part), xp.nan)
+    shifted = _below_maximum(xp, _masked(xp, logits, where), part)
+    rows = xp.where(xp.isfinite(part.maximum), shifted - _merging.log_total_of(xp, part), xp.nan)
     return rows if where is None else xp.where(where, rows, -xp.inf)
 
 
@@ -180,16 +173,21 @@ class _Entries(NamedTuple):
 def _entries_of(xp: ModuleType, logits: Any, part: _merging.Part) -> _Entries:
     is_finite = xp.isfinite(part.maximum)
     rest = xp.where(is_finite, _merging.rest_of(xp, part), xp.nan)
-    shifted = difference(xp, logits, xp.where(is_finite, part.maximum, 0))
-    probabilities = xp.exp(xp.where(is_finite, shifted, 0)) / (1 + rest)
+    probabilities = xp.exp(xp.where(is_finite, _below_maximum(xp, logits, part), 0)) / (1 + rest)
     complements = xp.where(logits == part.maximum, rest / (1 + rest), 1 - probabilities)
     return _Entries(probabilities, complements)
 
 
+def _below_maximum(xp: ModuleType, logits: Any, part: _merging.Part) -> Any:
+    """Return `z - m`, and the logits as they are where the maximum is not finite."""
+    return difference(xp, logits, xp.where(xp.isfinite(part.maximum), part.maximum, 0))
+
+
 def _compared(
-    xp: ModuleType, logits: Any, part: _merging.Part, given: Criterion, axis: int
-) -> tuple[_Entries, _objective.Terms, Targets]:
-    """Return what derivatives of a piece's classes are made of, and what the classes are compared with."""
+    xp: ModuleType, logits: Any, part: _merging.Part, given: Criterion, axis: int, first_class: int
+) -> tuple[Any, _Entries, _objective.Terms, Targets]:
+    """Return the labels among a piece's classes, what derivatives are made of, and what these are compared with."""
+    logits, class_ids = _left(xp, logits, given, axis, first_class)
     has_label = _column(part.weight, axis, 0) == 1
     part = part._replace(maximum=xp.where(has_label, part.maximum, xp.nan))
     targets, total = _targets(_column(part.weight, axis, 1), given), 0
@@ -199,7 +197,7 @@ def _compared(
         targets = targets._replace(others=share * _weights(xp, logits, given, axis))
     entries = _entries_of(xp, logits, part)
     terms = _objective.Terms(lambda: entries.probabilities, lambda: _merging.logsumexp(xp, part), lambda: total)
-    return entries, terms, targets
+    return class_ids, entries, terms, targets
 
 
 def _targets(weight: Any, given: Criterion) -> Targets:
@@ -219,8 +217,7 @@ def _share(xp: ModuleType, part: _merging.Part, given: Criterion, axis: int) -> 
 
 def _left(xp: ModuleType, logits: Any, given: Criterion, axis: int, first_class: int) -> tuple[Any, Any]:
     """Return a piece's logits, -inf for what is excluded, 0 for what is ignored, and the labels among its classes."""
-    if given.where is not None:
-        logits = xp.where(given.where, logits, -xp.inf)
+    logits = _masked(xp, logits, given.where)
     if given.class_ids is None:
         return logits, None
     class_ids = given.class_ids - first_class
@@ -229,6 +226,11 @@ def _left(xp: ModuleType, logits: Any, given: Criterion, axis: int, first_class:
     if given.ignored_id is not None:
         logits = xp.where(given.class_ids == given.ignored_id, 0, logits)
     return logits, class_ids
+
+
+def _masked(xp: ModuleType, logits: Any, where: Any) -> Any:
+    """Return logits, -inf for what is excluded."""
+    return logits if where is None else xp.where(where, logits, -xp.inf)
 
 
 def _column(array: Any, axis: int, i: int) -> Any:

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from stable_softmax.audit._examples import Examples, paired
 from stable_softmax.audit._files import opened
@@ -20,6 +18,7 @@ from stable_softmax.report._output import (
     console,
     one_line_errors,
     picture_suffixes,
+    progress,
     write,
 )
 
@@ -63,15 +62,13 @@ def audit(
 
 def _counted(examples: Examples, ignore_index: int | None) -> tuple[Tally, list[float]]:
     """Count all examples and evaluate the worst, with a progress bar where somebody may watch."""
-    errors = Console(stderr=True)
-    errors.quiet = not errors.is_terminal  # rich 13 prints an empty line even if the bar is disabled
     tally = Tally(examples, ignore_index)
-    with Progress(console=errors, transient=True, disable=errors.quiet) as progress:
-        task = progress.add_task("Examples", total=examples.count)
+    with progress() as bar:
+        task = bar.add_task("Examples", total=examples.count)
         for block in examples.blocks():
             tally.add(block)
-            progress.advance(task, len(block.labels))
-        return tally, [loss.exact() for loss in progress.track(tally.worst, description="Exact losses")]
+            bar.advance(task, len(block.labels))
+        return tally, [loss.exact() for loss in bar.track(tally.worst, description="Exact losses")]
 
 
 def _drawing(tally: Tally) -> str:

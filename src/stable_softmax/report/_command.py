@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 from rich.text import Text
 
 from stable_softmax import __version__
@@ -25,7 +23,7 @@ from stable_softmax.report._measurement import (
     rows_of,
     title,
 )
-from stable_softmax.report._output import check_destination, console, one_line_errors, picture_suffixes, write
+from stable_softmax.report._output import check_destination, console, one_line_errors, picture_suffixes, progress, write
 from stable_softmax.report._tables import CAPTION, case_table, legend, summary, table, verdict
 
 MORE = "More: --all, --case 'label leads by 20', --plot errors.png, --help."
@@ -117,15 +115,14 @@ def _plan(backends: list[Backend] | None, dtypes: list[Dtype] | None) -> list[tu
 
 def _measured(plan: list[tuple[str, str]]) -> list[Cell]:
     """Measure, with a progress bar where somebody may watch."""
-    errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("Measuring", total=sum(cell_count(*pair) for pair in plan))
+    with progress() as bar:
+        task = bar.add_task("Measuring", total=sum(cell_count(*pair) for pair in plan))
         cells = []
         for backend, dtype in plan:
-            progress.update(task, description=f"{backend} {dtype}")
+            bar.update(task, description=f"{backend} {dtype}")
             for cell in measured(backend, dtype):
                 cells.append(cell)
-                progress.advance(task)
+                bar.advance(task)
     return cells
 
 
@@ -150,12 +147,13 @@ def _print_case(name: str, plan: list[tuple[str, str]]) -> None:
     if not any(named.values()):
         known = dict.fromkeys(case.name for dtype in dtypes for case in cases(dtype))
         raise typer.BadParameter(f"{name!r} is none of {', '.join(map(repr, known))}", param_hint="--case")
+    out = console()
     for dtype, (case,) in ((dtype, found) for dtype, found in named.items() if found):
         logits, label = case.logits[0], int(case.class_ids[0])
         shown = ", ".join(f"{logit:.9g}" for logit in logits[:10])
         more = f", ... ({len(logits):,} in all)" if len(logits) > 10 else ""
-        console().print(f"The first of {len(case.logits)} examples: label {label}, logits {shown}{more}")
-        console().print(case_table(rows_of(case, [backend for backend, own in plan if own == dtype], dtype), dtype))
+        out.print(f"The first of {len(case.logits)} examples: label {label}, logits {shown}{more}")
+        out.print(case_table(rows_of(case, [backend for backend, own in plan if own == dtype], dtype), dtype))
 
 
 def _draw(file: Path, backends: list[str]) -> None:

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 WIDTH = 80
 _INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
@@ -73,6 +74,13 @@ def console() -> Console:
     wide = Console(highlight=False)
     wide.width = max(wide.width, WIDTH)
     return wide
+
+
+def progress() -> Progress:
+    """Return a progress bar for where somebody may watch."""
+    errors = Console(stderr=True)
+    errors.quiet = not errors.is_terminal  # rich 13 prints an empty line even if the bar is disabled
+    return Progress(console=errors, transient=True, disable=errors.quiet)
 
 
 def picture_suffixes() -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The report on paper: a summary of one screen, the tables behind it, and one case in full."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -24,17 +24,8 @@ CAPTION = (
 
 def summary(cells: list[Cell], dtype: str) -> Table:
     """Lay out the largest errors in one dtype: a row for each backend and form, a column for what may go wrong."""
-    layout = Table(
-        Column("", no_wrap=True),
-        Column("", no_wrap=True),
-        *(Column(topic, justify="right", vertical="bottom") for topic in TOPICS),
-        title=f"Largest relative error of softmax, loss and gradient in {dtype}",
-        title_justify="left",
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-        collapse_padding=True,
-        show_edge=False,
-    )
+    caption = f"Largest relative error of softmax, loss and gradient in {dtype}"
+    layout = _layout(caption, 2, TOPICS, padding=(0, 1, 0, 0), collapse_padding=True, show_edge=False)
     of_dtype = [cell for cell in cells if cell.dtype == dtype]
     for backend, group in _grouped(of_dtype, "backend"):
         for i, form in enumerate(_distinct(group, "form")):
@@ -52,14 +43,8 @@ def legend() -> Text:
 
 def table(cells: list[Cell]) -> Table:
     """Lay out the cells of one backend and dtype: a row for each operation and case, a column for each form."""
-    layout = Table(
-        Column("", no_wrap=True),
-        *(Column(form, justify="right", no_wrap=True) for form in _distinct(cells, "form")),
-        title=f"{title(cells[0].backend)}, {cells[0].dtype}",
-        title_justify="left",
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-    )
+    caption = f"{title(cells[0].backend)}, {cells[0].dtype}"
+    layout = _layout(caption, 1, _distinct(cells, "form"), no_wrap=True, padding=(0, 1, 0, 0))
     for operation in OPERATIONS:
         layout.add_row(Text(operation, style="bold"))
         for case, forms in _grouped([cell for cell in cells if cell.operation == operation], "case"):
@@ -69,14 +54,7 @@ def table(cells: list[Cell]) -> Table:
 
 def case_table(rows: list[Row], dtype: str) -> Table:
     """Lay out what each form gives for one example, below the exact values."""
-    layout = Table(
-        Column("", no_wrap=True),
-        Column("", no_wrap=True),
-        *(Column(name, justify="right", no_wrap=True) for name in ("p at the label", "loss", "gradient there")),
-        title=f"In {dtype}",
-        title_justify="left",
-        box=SIMPLE,
-    )
+    layout = _layout(f"In {dtype}", 2, ("p at the label", "loss", "gradient there"), no_wrap=True)
     for row in rows:
         values = (row.probability, row.loss, row.gradient)
         layout.add_row(row.backend, row.form, *(f"{value:.8g}" for value in values))
@@ -97,6 +75,13 @@ def verdict(cells: list[Cell]) -> Text:
         + ".",
         style="green",
     )
+
+
+def _layout(title: str, labels: int, headings: Iterable[str], *, no_wrap: bool = False, **options: Any) -> Table:
+    """Return an empty table: so many columns without a heading, and then figures."""
+    columns = [Column("", no_wrap=True) for _ in range(labels)]
+    columns += [Column(heading, justify="right", vertical="bottom", no_wrap=no_wrap) for heading in headings]
+    return Table(*columns, title=title, title_justify="left", box=SIMPLE, **options)
 
 
 def _share_without_digit(form: str, cells: list[Cell]) -> str:
