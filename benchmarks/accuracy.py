@@ -15,9 +15,9 @@ from scipy import special
 from sklearn._loss.loss import HalfMultinomialLoss
 
 import stable_softmax
+from stable_softmax.report._cases import confident
 from stable_softmax.report._exact import exact_rows
 
-EXAMPLES, CLASSES = 50, 10
 LEADS = {"float32": (5, 10, 20, 40), "float64": (20, 40)}
 
 
@@ -28,14 +28,14 @@ def ours(logits, class_ids):
 
 def scipy(logits, class_ids):
     """Compose SciPy's log_softmax and softmax, as its users do."""
-    onehot = np.eye(CLASSES, dtype=logits.dtype)[class_ids]
-    losses = -special.log_softmax(logits, axis=1)[np.arange(EXAMPLES), class_ids]
+    onehot = np.eye(logits.shape[1], dtype=logits.dtype)[class_ids]
+    losses = -special.log_softmax(logits, axis=1)[np.arange(len(logits)), class_ids]
     return losses, special.softmax(logits, axis=1) - onehot
 
 
 def scikit_learn(logits, class_ids):
     """Call the Cython loss of LogisticRegression."""
-    loss = HalfMultinomialLoss(n_classes=CLASSES)
+    loss = HalfMultinomialLoss(n_classes=logits.shape[1])
     return loss.loss_gradient(class_ids.astype(logits.dtype), logits)
 
 
@@ -73,16 +73,14 @@ FORMS = {
 
 def errors(form, dtype, lead):
     """Return the largest relative errors of the losses and of the gradients at the right class."""
-    rng = np.random.default_rng(0)
-    class_ids = np.arange(EXAMPLES) % CLASSES
-    logits = rng.normal(size=(EXAMPLES, CLASSES))
-    logits[np.arange(EXAMPLES), class_ids] = logits.max(axis=1) + lead
-    logits = logits.astype(dtype)
+    case = confident(lead)
+    logits, class_ids = case.logits.astype(dtype), case.class_ids
+    at_label = np.arange(len(logits)), class_ids
     exact = exact_rows(logits, class_ids)
     losses, gradient = form(logits, class_ids)
     pairs = (
         (losses, exact.crossentropy.nearest),
-        (gradient[np.arange(EXAMPLES), class_ids], exact.gradient.nearest[np.arange(EXAMPLES), class_ids]),
+        (gradient[at_label], exact.gradient.nearest[at_label]),
     )
     return [np.max(np.abs(values - right) / np.abs(right)) for values, right in pairs]
 

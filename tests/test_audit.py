@@ -904,12 +904,3 @@ def test_report_is_still_what_runs_without_a_command():
     result = CliRunner().invoke(app, ["--backend", "numpy", "--dtype", "float64", "--json"])
     assert result.exit_code == 0
     assert json.loads(result.stdout)["cells"]
-
-
-def test_optional_packages_are_imported_when_they_are_needed():
-    code = (
-        "import sys; import stable_softmax._commands; "
-        "print(*sorted({'matplotlib', 'zarr', 'safetensors', 'ml_dtypes'} & sys.modules.keys()))"
-    )
-    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert process.stdout.split() == []

@@ -124,7 +124,7 @@ def _results_of_part(
 ) -> tuple[Any, ...]:
     with underflow_ignored(xp):
         values = pieces.rows(xp, part, *others, axes=layout.axes)
-    return _kept(xp, values if type(values) is tuple else (values,), layout, results)
+    return _kept(xp, values if isinstance(values, tuple) else (values,), layout, results)
 
 
 def _entries_of_chunk(pieces: Pieces, layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:
