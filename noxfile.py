@@ -62,9 +62,13 @@ VERSIONED_JAX = [
     "ties",
 ]
 
+nox.needs_version = ">=2026.10.20"  # which runs sessions side by side
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = [f"tests-{CURRENT}", "coverage", "doctests", "lint", "types"]
+nox.options.sessions = [f"tests-{CURRENT}", "coverage", "lint", "types"]
+# Most of them wait for a download, or one process, for some of their time.
+nox.options.parallel = 2
+nox.options.allow_parallel = True
 
 
 def group(name):
@@ -94,6 +98,9 @@ def tests(session, backend):
     measured = ["--cov", "--cov-report=", "--cov-fail-under=0"]
     session.run(*PYTEST, "--backend", backend, *measured, *covering, env={"COVERAGE_FILE": f".coverage.{backend}"})
     session.run(*PYTEST, "--backend", backend, *(f"--ignore={file}" for file in covering))
+    if backend == "jax":
+        # The examples in the docstrings, but for the one module that cannot be imported without PyTorch.
+        session.run("pytest", "--quiet", "--doctest-modules", "--ignore=src/stable_softmax/_libraries/_torch.py", "src")
 
 
 @nox.session
@@ -104,7 +111,7 @@ def quick(session):
         session.run(*PYTEST, "--backend", backend, *files(names), *session.posargs)
 
 
-@nox.session
+@nox.session(requires=[f"tests-{CURRENT}"])
 def coverage(session):
     """Combine the coverage of the tests on all backends, and require every branch."""
     install(session, *group("coverage"))
@@ -135,7 +142,7 @@ def newest(session):
     run_versioned(session)
 
 
-@nox.session
+@nox.session(allow_parallel=False)
 def clusters(session):
     """Run on several processes: JAX, PyTorch, and a cluster of Dask's, with processes that are killed."""
     install(session, "torch==2.13.0")
@@ -146,21 +153,13 @@ def clusters(session):
 
 
 @nox.session
-def doctests(session):
-    """Run the examples in the docstrings."""
-    install(session, "-e", ".[report,jax]", *group("test"))
-    # The one module that cannot be imported without PyTorch.
-    session.run("pytest", "--doctest-modules", "--ignore=src/stable_softmax/_libraries/_torch.py", "src")
-
-
-@nox.session
 def docs(session):
     """Build the documentation into build/docs, run every block of code in it and in the README, and check all links."""
     install(session, "torch==2.13.0")
     install(session, "-e", ".[report,jax,dask]", *group("test"), *group("docs"), *group("how-to"))
     strict = ("--fresh-env", "--nitpicky", "--fail-on-warning", "--keep-going", "--quiet")
     session.run("sphinx-build", *strict, "--builder", "html", "docs", "build/docs")
-    session.run("pytest", "--doctest-glob=*.md", "README.md", "docs")
+    session.run(*PYTEST, "--doctest-glob=*.md", "README.md", "docs")
 
 
 @nox.session
@@ -187,7 +186,7 @@ def soak(session):
     session.run("python", "tests/soak", *session.posargs)
 
 
-@nox.session
+@nox.session(allow_parallel=False)
 def bench(session):
     """Time this library and its peers in one process; arguments go to `python -m benchmarks`."""
     install(session, "torch==2.13.0")
@@ -195,7 +194,7 @@ def bench(session):
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
-@nox.session
+@nox.session(allow_parallel=False)
 def collapse(session):
     """Train to where the usual loss is exactly 0; arguments go to `python -m benchmarks.collapse`, as `--out FILE`."""
     install(session, "-e", ".[report,jax]", *group("peers"))

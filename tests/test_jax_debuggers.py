@@ -115,7 +115,7 @@ def test_no_operation_of_a_loss_makes_a_nan(row):
             jax.block_until_ready(call(*given, **options))
 
 
-@pytest.mark.parametrize("row", [*TOGETHER, *sound(BATCHES)], ids=str)
+@pytest.mark.parametrize("row", [*TOGETHER, *sound(BATCHES)][::3], ids=str)  # each of which is compiled
 def test_checks_of_floats_find_nothing_in_a_loss(row):
     given, options = arguments(row)
 

@@ -68,6 +68,7 @@ def test_jax_without_optax_has_a_peer_of_its_own(monkeypatch, run):
     assert "Optax" not in output
 
 
+@pytest.mark.thorough_on("jax", "torch")
 def test_one_case_in_full(run):
     output = run("--case", "label leads by 40", "--dtype", "float32").output
     assert "50 examples: label 0, logits 41.3" in output
@@ -79,6 +80,7 @@ def test_one_case_in_full(run):
     assert "(70,000 in all)" in run("--case", "70,000 classes").output
 
 
+@pytest.mark.thorough_on("jax", "torch")
 def test_a_case_that_not_every_dtype_has_the_range_for(run):
     output = run("--case", "offset of 1e6").output
     assert "In float64" in output

@@ -132,8 +132,7 @@ def test_vmap_over_a_batch_of_batches():
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("dynamic", [False, None, True])
-@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(("dynamic", "reduction"), [(False, "mean"), (None, "none"), (True, "mean")])
 def test_compiled_for_several_sizes(dynamic, reduction):
     torch.compiler.reset()
     compiled = torch.compile(total_of(in_blocks, block_size=16, reduction=reduction), fullgraph=True, dynamic=dynamic)

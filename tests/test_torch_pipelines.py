@@ -91,8 +91,9 @@ def test_compiler_makes_no_more_graphs_than_for_its_own_loss(function):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("name", ["softmax", "both", "all options"])
+@pytest.mark.parametrize(
+    ("name", "narrow"), [("softmax", torch.bfloat16), ("both", torch.float16), ("all options", torch.bfloat16)]
+)
 def test_narrow_dtypes_compile(name, narrow):
     torch.compiler.reset()
     compiled = torch.compile(FUNCTIONS[name], fullgraph=True)
@@ -102,7 +103,7 @@ def test_narrow_dtypes_compile(name, narrow):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "both", "all options"])
+@pytest.mark.parametrize("name", ["softmax", "logsumexp", "all options"])
 def test_compiled_code_at_the_sizes_of_real_work(name):
     """Against the same in float64, without a compiler; one of the sizes is below all thresholds."""
     torch.compiler.reset()

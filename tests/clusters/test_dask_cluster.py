@@ -7,6 +7,7 @@ import threading
 import time
 
 import cloudpickle
+import dask
 import dask.array
 import numpy as np
 import pytest
@@ -23,7 +24,10 @@ EXAMPLES, CLASSES, CHUNK = 256, 1_000_000, 20_000
 @pytest.fixture(scope="module")
 def client():
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # which the workers cannot import
+    # What Python itself takes is much of so little memory, so that a worker has to spill chunks earlier than usual.
+    memory = {"distributed.worker.memory.target": 0.3, "distributed.worker.memory.spill": 0.5}
     with (
+        dask.config.set(memory),
         LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=MEMORY, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
