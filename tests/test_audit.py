@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from stable_softmax._commands import app
 from stable_softmax.audit import _examples, _files, _plot
 from stable_softmax.audit._tally import Offset, Tally
+from stable_softmax.report import _contract
 
 pytestmark = pytest.mark.only_backends("numpy")
 
@@ -183,7 +184,13 @@ def test_what_cannot_be_measured_is_counted_and_left_out():
         "ignored examples: 1",
         "rows with some -inf, which are probabilities of 0: 2",
     ]
-    assert document["advice"].startswith("Look first for where the labels, NaN and infinities above come from")
+    assert document["advice"].startswith("Look first for what is wrong with logits and labels themselves")
+
+
+@pytest.mark.parametrize(("labels", "hint"), [([0, -100, -100], True), ([0, -100, 3], False)])
+def test_padding_is_told_how_to_be_left_out(labels, hint):
+    _, document = audited(np.zeros((3, 3)), np.asarray(labels))
+    assert ("if that is padding, --ignore-index -100 leaves it out" in document["findings"][0]) == hint
 
 
 def test_only_the_first_of_many_are_named_and_all_counted(monkeypatch):
@@ -228,7 +235,7 @@ def test_logits_are_rounded_to_the_dtype_that_is_asked_for():
 def test_rounding_to_bfloat16_is_that_of_ml_dtypes(values):
     with np.errstate(all="ignore"):
         expected = values.astype(ml_dtypes.bfloat16).astype(np.float32)
-    rounded = _examples.rounded(values, "bfloat16").astype(np.float32)
+    rounded = _contract.rounded(values, "bfloat16").astype(np.float32)
     np.testing.assert_array_equal(rounded, expected)
     np.testing.assert_array_equal(np.signbit(rounded[rounded == 0]), np.signbit(expected[rounded == 0]))
 
@@ -237,13 +244,13 @@ def test_rounding_to_bfloat16_is_that_of_ml_dtypes(values):
 def test_every_stored_dtype_can_be_rounded_to_bfloat16(stored):
     values = np.asarray([0, 1, -3, 7, 127, 101], stored)
     np.testing.assert_array_equal(
-        _examples.rounded(values, "bfloat16"), values.astype(np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
+        _contract.rounded(values, "bfloat16"), values.astype(np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
     )
 
 
 def test_bfloat16_is_not_rounded_twice_from_float64():
     value = 1 + 2.0**-8 + 2.0**-40  # just above the middle of two numbers, which float32 rounds to the middle
-    assert _examples.rounded(np.asarray([value]), "bfloat16") == 1 + 2.0**-7
+    assert _contract.rounded(np.asarray([value]), "bfloat16") == 1 + 2.0**-7
 
 
 def test_logits_beyond_the_range_of_the_dtype_are_infinite():
@@ -482,6 +489,23 @@ def test_blocks_end_where_chunks_do(monkeypatch):
     np.save("labels.npy", np.zeros(50, int))
     examples = _examples.paired(_files.opened("x.zarr"), _files.opened("labels.npy"), 1, None)
     assert [block.positions[0] for block in examples.blocks()] == [0, 16, 32, 48]
+
+
+def half_written(name, values, chunks):
+    """Store an array of which a job has written the first half."""
+    stored = zarr.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks)
+    half = len(values) // 2
+    stored[:half] = values[:half]
+
+
+def test_chunks_that_are_not_stored_are_a_finding_of_logits_and_a_note_of_labels():
+    half_written("x.zarr", np.random.default_rng(0).normal(size=(40, 3)), (10, 3))
+    half_written("y.zarr", np.ones(40, int), (4,))
+    result = run("x.zarr", "y.zarr", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == FINDINGS
+    assert document["findings"] == ["chunks of the logits that are not stored, and read as 0.0: 2"]
+    assert document["notes"] == ["chunks of the labels that are not stored, and read as 0: 5"]
 
 
 def test_name_with_two_colons_of_a_file_that_is_there():
@@ -777,7 +801,7 @@ def test_index_of_several_dimensions_is_written_as_one():
     logits, labels = np.zeros((2, 3, 4)), np.zeros((2, 4), int)
     labels[1, 2] = 5
     _, document = audited(logits, labels, "--axis", 1)
-    assert document["findings"] == ["labels outside of [0, 3): 1 (5 at (1, 2))"]
+    assert document["findings"][0].startswith("labels outside of [0, 3): 1 (5 at (1, 2))")
 
 
 def test_names_are_printed_as_they_are():

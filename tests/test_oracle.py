@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -60,6 +61,5 @@ def test_infinity_is_right_beyond_the_largest_number():
 
 
 def test_bfloat16_has_eight_bits():
-    values = representable(np.asarray([1 + 2.0**-7, 1 + 2.0**-8, -3e38]), "bfloat16")
-    np.testing.assert_array_equal(values[:2], [1 + 2.0**-7, 1])
-    assert -3e38 < values[2] < -2.9e38
+    values = np.asarray([1 + 2.0**-7, 1 + 2.0**-8, -3e38])
+    np.testing.assert_array_equal(representable(values, "bfloat16"), values.astype(ml_dtypes.bfloat16).astype(float))

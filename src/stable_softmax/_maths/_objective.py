@@ -69,13 +69,13 @@ def hessian_product(
     logits, targets = targets_of(xp, logits, Criterion(*criterion), axes[0])
     vector = _of_left(xp, converted(xp, vector, logits.dtype), targets)
     if targets.is_plain:
-        product = _derivatives.hessian_product(
+        rows = _derivatives.hessian_product(
             xp, vector, logits, targets.class_ids, axis=axes[0], divisor=targets.divisor, into=into
         )
-        return _of_left(xp, product, targets)
-    product = _derivatives.hessian_product(xp, vector, logits, targets.class_ids, axis=axes[0])
+        return _of_left(xp, rows, targets)
+    rows = _derivatives.hessian_product(xp, vector, logits, targets.class_ids, axis=axes[0])
     terms = _terms(xp, logits, targets, axes)
-    return hessian_from_terms(xp, product, lambda p: sum_of_products(xp, p, vector, axes), terms, targets)
+    return hessian_from_terms(xp, rows, lambda p: sum_of_products(xp, p, vector, axes), terms, targets)
 
 
 def hessian_diagonal(xp: ModuleType, logits: Any, *criterion: Any, axes: tuple[int, ...], into: Any = None) -> Any:

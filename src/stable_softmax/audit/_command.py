@@ -1,7 +1,7 @@
 """The command line of the audit."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from stable_softmax.audit._findings import findings
 from stable_softmax.audit._pages import html, json_text, text
 from stable_softmax.audit._plot import drawn, inline_svg
 from stable_softmax.audit._tally import Tally
+from stable_softmax.report._contract import Dtype
 from stable_softmax.report._output import (
     WIDTH,
     UnusableError,
@@ -28,7 +29,7 @@ def audit(
     labels: Annotated[str, typer.Argument(help="The class ids, in the shape of the logits without the axis.")],
     axis: Annotated[int, typer.Option(help="The axis that holds the classes.")] = -1,
     dtype: Annotated[
-        Literal["float16", "bfloat16", "float32", "float64"] | None,
+        Dtype | None,
         typer.Option(help="Round the logits to it, as if the model ran in it.", show_default="the file's"),
     ] = None,
     ignore_index: Annotated[int | None, typer.Option(help="The label of examples that do not count.")] = None,
@@ -38,9 +39,8 @@ def audit(
 ) -> None:
     """Tell what the usual form of the cross-entropy makes of a model's own logits, and of their labels.
 
-    The files are read piece by piece, and may be larger than memory, unless they are compressed .npz.
-    Exits with 0 if all is sound, with 1 if there are
-    findings, and with 2 if an input cannot be used.
+    The files are read piece by piece, and may be larger than memory, unless they are compressed .npz. Exits with 0 if
+    all is sound, with 1 if there are findings, and with 2 if an input cannot be used.
     """
     with one_line_errors("stable-softmax audit"):
         if plot:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stable_softmax.audit._files import Stored
-from stable_softmax.report._contract import PRECISIONS
+from stable_softmax.report._contract import PRECISIONS, rounded
 from stable_softmax.report._output import UnusableError
 
 #: How many logits a block has, 16 MiB in float64; a row is never cut.
@@ -114,17 +114,6 @@ def paired(logits: Stored, labels: Stored, axis: int, dtype: str | None) -> Exam
             f"not {labels.shape}{_other_axis(logits.shape, labels.shape)}"
         )
     return Examples(logits, labels, axis, dtype or _floating(logits.dtype))
-
-
-def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Round to the numbers of a dtype; those of bfloat16 come in a wider one, unless they had it."""
-    with np.errstate(all="ignore"):
-        if dtype != "bfloat16" or values.dtype.name == dtype:
-            return values.astype(dtype, copy=False)
-        values = values.astype(np.result_type(values.dtype, np.float32))
-        precision = PRECISIONS[dtype]
-        steps = np.maximum(np.frexp(values)[1], precision.smallest_exponent + 1) - precision.significant_bits
-        return np.ldexp(np.rint(np.ldexp(values, -steps)), steps)
 
 
 def _floating(dtype: np.dtype[Any]) -> str:

@@ -28,6 +28,12 @@ class Stored(NamedTuple):
     dtype: np.dtype[Any]
     values: Any
 
+    @property
+    def gaps(self) -> int:
+        """How many chunks of a Zarr array are not stored: it reads as one number there."""
+        chunks: int = getattr(self.values, "nchunks", 0)
+        return chunks and chunks - self.values.nchunks_initialized
+
     def read(self, *pieces: slice) -> Any:
         """Return a piece as an array of NumPy's."""
         try:

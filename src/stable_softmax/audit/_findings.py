@@ -1,6 +1,7 @@
 """What the counts come to, in words."""
 
 from stable_softmax.audit._examples import Example
+from stable_softmax.audit._files import Stored
 from stable_softmax.audit._tally import COARSE, TOLERANCE, Tally
 
 _TROUBLE = {
@@ -23,13 +24,15 @@ def findings(tally: Tally) -> list[str]:
 
 def notes(tally: Tally) -> list[str]:
     """Say what is worth knowing, and not wrong."""
-    return [f"{words}: {tally.found[kind].count:,}" for kind, words in _NOTES.items() if tally.found[kind].count]
+    labels = tally.examples.labels
+    said = [f"{words}: {tally.found[kind].count:,}" for kind, words in _NOTES.items() if tally.found[kind].count]
+    return [*said, *_gaps("labels", labels)]
 
 
 def advice(tally: Tally) -> str:
     """Say in one sentence what to do."""
     if _trouble(tally):
-        return "Look first for where the labels, NaN and infinities above come from: no form of the loss mends them."
+        return "Look first for what is wrong with logits and labels themselves: no form of the loss mends that."
     if _lost(tally):
         return "Compute the loss with stable_softmax.softmax_crossentropy_with_logits, which keeps what is lost here."
     if _coarse(tally):
@@ -48,12 +51,29 @@ def place(tally: Tally, example: Example) -> str:
 def _trouble(tally: Tally) -> list[str]:
     """Say which examples have no loss."""
     outside = tally.found["label_out_of_range"]
-    several = ", ".join(f"{example.label} at {place(tally, example)}" for example in outside.first[:3])
-    said = [f"labels outside of [0, {tally.examples.classes}): {outside.count:,} ({several})"] if outside.count else []
+    said = _gaps("logits", tally.examples.logits)
+    if outside.count:
+        several = ", ".join(f"{example.label} at {place(tally, example)}" for example in outside.first[:3])
+        said.append(f"labels outside of [0, {tally.examples.classes}): {outside.count:,} ({several}){_hint(tally)}")
     for kind, words in _TROUBLE.items():
         if (found := tally.found[kind]).count:
             said.append(f"{words}: {found.count:,} (first at {place(tally, found.first[0])})")
     return said
+
+
+def _gaps(name: str, stored: Stored) -> list[str]:
+    """Say whether a Zarr array lacks chunks, as after a job that was broken off."""
+    if not stored.gaps:
+        return []
+    return [f"chunks of the {name} that are not stored, and read as {stored.values.fill_value}: {stored.gaps:,}"]
+
+
+def _hint(tally: Tally) -> str:
+    """Say how to leave out padding, if all labels that are out of range may be that."""
+    labels = {example.label for example in tally.found["label_out_of_range"].first}
+    if tally.ignore_index is not None or len(labels) > 1:
+        return ""
+    return f"; if that is padding, --ignore-index {labels.pop()} leaves it out"
 
 
 def _lost(tally: Tally) -> list[str]:

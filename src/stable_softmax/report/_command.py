@@ -1,7 +1,6 @@
 """The command line of the report."""
 
 import json
-from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -12,9 +11,10 @@ from rich.text import Text
 
 from stable_softmax import __version__
 from stable_softmax.report._cases import cases
+from stable_softmax.report._contract import Dtype
 from stable_softmax.report._forms import OURS
 from stable_softmax.report._measurement import (
-    DTYPES,
+    Backend,
     Cell,
     cell_count,
     dtypes_of,
@@ -27,23 +27,6 @@ from stable_softmax.report._output import check_destination, console, one_line_e
 from stable_softmax.report._tables import CAPTION, case_table, legend, summary, table, verdict
 
 MORE = "More: --all, --case 'label leads by 20', --plot errors.png, --help."
-
-
-class Backend(StrEnum):
-    """What `--backend` takes."""
-
-    numpy = "numpy"
-    jax = "jax"
-    torch = "torch"
-
-
-class Dtype(StrEnum):
-    """What `--dtype` takes."""
-
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-    float32 = "float32"
-    float64 = "float64"
 
 
 def _print_version(wanted: bool) -> None:
@@ -133,8 +116,9 @@ def _print(cells: list[Cell], all_: bool) -> None:
             out.print(table(list(group)))
         out.print(CAPTION, end="\n\n")
     else:
-        for dtype in sorted({cell.dtype for cell in cells}, key=DTYPES.index):
-            out.print(summary(cells, dtype), "")
+        for dtype in Dtype:
+            if any(cell.dtype == dtype for cell in cells):
+                out.print(summary(cells, dtype), "")
         out.print(legend())
     out.print(verdict(cells))
     if not all_:

@@ -1,6 +1,7 @@
 """The accuracy contract as a number: how far from its exact value a result may be."""
 
 import math
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,12 +36,29 @@ PRECISIONS = {
 }
 
 
+class Dtype(StrEnum):
+    """The keys of `PRECISIONS`, as an option that may be repeated takes them."""
+
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+    float64 = "float64"
+
+
+def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Round to the numbers of a dtype; those of bfloat16 come in a wider one, unless they had it."""
+    with np.errstate(all="ignore"):
+        if dtype != "bfloat16" or values.dtype.name == dtype:
+            return values.astype(dtype, copy=False)
+        values = values.astype(np.result_type(values.dtype, np.float32))
+        precision = PRECISIONS[dtype]
+        steps = np.maximum(np.frexp(values)[1], precision.smallest_exponent + 1) - precision.significant_bits
+        return np.ldexp(np.rint(np.ldexp(values, -steps)), steps)
+
+
 def representable(values: NDArray[Any], dtype: str) -> NDArray[np.float64]:
-    """Turn values into such as `dtype` holds, by rounding them, or for bfloat16 by cutting them off."""
-    if dtype == "bfloat16":
-        bits = values.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
-        return bits.view(np.float32).astype(np.float64)
-    return values.astype(dtype).astype(np.float64)
+    """Return the nearest numbers that a dtype holds."""
+    return rounded(values, dtype).astype(np.float64)
 
 
 def units_allowed(logits: NDArray[Any], dtype: str) -> NDArray[np.float64]:

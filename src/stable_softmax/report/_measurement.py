@@ -1,6 +1,7 @@
 """Runs every form of every operation on every case, and compares with exact arithmetic."""
 
 from collections.abc import Iterator
+from enum import StrEnum
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
@@ -17,7 +18,14 @@ from stable_softmax.report._exact import Exact, ExactRows, exact_rows
 from stable_softmax.report._forms import OPERATIONS, Function, forms_of
 
 LIBRARIES = {"numpy": "NumPy", "jax": "JAX", "torch": "PyTorch"}
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+class Backend(StrEnum):
+    """The keys of `LIBRARIES`, as an option that may be repeated takes them."""
+
+    numpy = "numpy"
+    jax = "jax"
+    torch = "torch"
 
 
 class Cell(NamedTuple):
@@ -59,7 +67,7 @@ def title(backend: str) -> str:
 
 def dtypes_of(backend: str) -> tuple[str, ...]:
     """Return the names of the floating-point dtypes of a backend."""
-    return tuple(dtype for dtype in DTYPES if backend != "numpy" or dtype != "bfloat16")
+    return tuple(dtype for dtype in PRECISIONS if backend != "numpy" or dtype != "bfloat16")
 
 
 def measured(backend: str, dtype: str) -> Iterator[Cell]:
