@@ -185,6 +185,7 @@ def bench(session):
 @nox.session(allow_parallel=False)
 def collapse(session):
     """Train to where the usual loss is exactly 0; arguments go to `python -m benchmarks.collapse`, as `--out FILE`."""
+    install(session, "torch==2.13.0")
     install(session, "-e", ".[report,jax]", *group("peers"))
     session.run("python", "-m", "benchmarks.collapse", *session.posargs)
 

@@ -7,10 +7,10 @@ Adam. Nothing but the loss differs between the runs of one seed.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +19,23 @@ import optax
 import typer
 from rich.console import Console
 
+from benchmarks.addition import (
+    DECAYS,
+    EPSILON,
+    INTERVAL,
+    LEARNING_RATE,
+    MODULUS,
+    Examples,
+    Parameters,
+    examples_of,
+    initial_parameters,
+)
 from benchmarks.progress import STATUS, tell
 from benchmarks.tables import Section, layout, number, text
 from stable_softmax import softmax_crossentropy_with_logits
 from stable_softmax.report._output import write
 
-MODULUS, HIDDEN = 113, 200
-LEARNING_RATE = 5e-4
-OPTIMIZER = optax.adam(LEARNING_RATE, b1=0.9, b2=0.99, eps=1e-30)
-# Steps from one record to the next, which are one call of a compiled function.
-INTERVAL = 50
+OPTIMIZER = optax.adam(LEARNING_RATE, *DECAYS, EPSILON)
 COLUMNS = {
     "form": text("loss"),
     "seed": text("seed"),
@@ -41,16 +48,7 @@ COLUMNS = {
     "CPU seconds": number("seconds", ".0f"),
 }
 
-Parameters = list[Any]
 Run = dict[str, Any]
-
-
-class Examples(NamedTuple):
-    """Pairs of numbers, and their sums."""
-
-    left: np.ndarray
-    right: np.ndarray
-    sums: np.ndarray
 
 
 class Loss(StrEnum):
@@ -60,6 +58,8 @@ class Loss(StrEnum):
     OURS_32 = "ours float32"
     USUAL_64 = "usual float64"
     STABLEMAX_32 = "StableMax float32"
+    USUAL_TORCH = "usual float32, PyTorch"
+    OURS_TORCH = "ours float32, PyTorch"
 
 
 def stablemax(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -80,6 +80,7 @@ FUNCTIONS: dict[Loss, Callable[..., Any]] = {
     Loss.USUAL_64: usual_64,
     Loss.STABLEMAX_32: stablemax,
 }
+IN_TORCH = (Loss.USUAL_TORCH, Loss.OURS_TORCH)
 
 
 def main(
@@ -89,7 +90,7 @@ def main(
     fraction: Annotated[float, typer.Option(min=0.01, max=0.99, help="Share of all pairs to train on.")] = 0.7,
     scale: Annotated[float, typer.Option(help="Differentiate the loss times this, which Adam undoes.")] = 1.0,
     only: Annotated[
-        list[Loss] | None, typer.Option(help="These losses; repeatable. All but StableMax if not given.")
+        list[Loss] | None, typer.Option(help="These losses; repeatable. The first three if not given.")
     ] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="Draw the curves to this file.")] = None,
 ) -> None:
@@ -117,36 +118,34 @@ def trained(loss: Loss, seed: int, steps: int, fraction: float, scale: float) ->
     """Return what was recorded every so many steps, and the CPU seconds that it took."""
     rng = np.random.default_rng(seed)
     train, test = examples_of(fraction, rng)
-    parameters = initial_parameters(rng)
-    # Around all of the run, as JAX compiles for one setting. Parameters, logits and Adam's state stay float32.
-    with jax.enable_x64(loss is Loss.USUAL_64):
-        advance, evaluate = _functions(FUNCTIONS[loss], train, test, scale)
-        state = parameters, OPTIMIZER.init(parameters)
-        start = time.process_time()
-        records = []
-        for step in range(0, steps, INTERVAL):
-            state, figures = advance(state, min(INTERVAL, steps - step))
-            records.append({"step": min(step + INTERVAL, steps)} | figures | evaluate(state[0]))
-            tell(f"{loss}, seed {seed}: step {step}, test accuracy {records[-1]['test accuracy']:.3f}")
+    given = loss, initial_parameters(rng), train, test, steps, scale
+    start = time.process_time()
+    records = []
+    for record in _records_in_torch(*given) if loss in IN_TORCH else _records(*given):
+        records.append(record)
+        tell(f"{loss}, seed {seed}: step {record['step']}, test accuracy {record['test accuracy']:.3f}")
     columns = {name: [float(record[name]) for record in records] for name in records[0]}
     return {"seconds": time.process_time() - start, "records": columns}
 
 
-def examples_of(fraction: float, rng: np.random.Generator) -> tuple[Examples, Examples]:
-    """Return that share of all pairs, and the others."""
-    chosen = np.zeros(MODULUS**2, bool)
-    chosen[rng.permutation(MODULUS**2)[: int(fraction * MODULUS**2)]] = True
-    left, right = np.divmod(np.arange(MODULUS**2, dtype=np.int32), MODULUS)
-    everything = Examples(left, right, (left + right) % MODULUS)
-    return Examples(*(part[chosen] for part in everything)), Examples(*(part[~chosen] for part in everything))
+def _records(
+    loss: Loss, parameters: Parameters, train: Examples, test: Examples, steps: int, scale: float
+) -> Iterator[dict[str, Any]]:
+    # Around all of the run, as JAX compiles for one setting. Parameters, logits and Adam's state stay float32.
+    with jax.enable_x64(loss is Loss.USUAL_64):
+        advance, evaluate = _functions(FUNCTIONS[loss], train, test, scale)
+        state = parameters, OPTIMIZER.init(parameters)
+        for step in range(0, steps, INTERVAL):
+            state, figures = advance(state, min(INTERVAL, steps - step))
+            yield {"step": min(step + INTERVAL, steps)} | figures | evaluate(state[0])
 
 
-def initial_parameters(rng: np.random.Generator) -> Parameters:
-    """Draw the weights uniformly, up to the root of the inverse number of inputs, as PyTorch's Linear does."""
-    sizes = (2 * MODULUS, HIDDEN, HIDDEN, MODULUS)
-    bounds = [inputs**-0.5 for inputs in sizes]
-    shapes = zip(bounds, sizes, sizes[1:], strict=False)
-    return [rng.uniform(-bound, bound, (inputs, outputs)).astype("float32") for bound, inputs, outputs in shapes]
+def _records_in_torch(loss: Loss, *given: Any) -> Iterator[dict[str, Any]]:
+    # Here, so that nothing else needs PyTorch.
+    from benchmarks import collapse_torch
+
+    function = softmax_crossentropy_with_logits if loss is Loss.OURS_TORCH else collapse_torch.usual
+    return collapse_torch.records(function, *given)
 
 
 def logits_of(parameters: Parameters, examples: Examples) -> jax.Array:
