@@ -34,6 +34,7 @@ numpydoc_show_class_members = False
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
+nb_execution_in_temp = True  # for what pages write
 nb_execution_raise_on_error = True
 nb_execution_timeout = 60
 nb_merge_streams = True

@@ -504,8 +504,8 @@ def test_chunks_that_are_not_stored_are_a_finding_of_logits_and_a_note_of_labels
     result = run("x.zarr", "y.zarr", "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == FINDINGS
-    assert document["findings"] == ["chunks of the logits that are not stored, and read as 0.0: 2"]
-    assert document["notes"] == ["chunks of the labels that are not stored, and read as 0: 5"]
+    assert document["findings"] == ["chunks of the logits that are not stored, but filled in: 2"]
+    assert document["notes"] == ["chunks of the labels that are not stored, but filled in: 5"]
 
 
 def test_name_with_two_colons_of_a_file_that_is_there():
@@ -789,11 +789,21 @@ def test_json_has_these_keys_and_no_others():
 def test_progress_is_shown_on_a_terminal_and_beside_the_result():
     np.save("logits.npy", np.zeros((4, 3)))
     np.save("labels.npy", np.zeros(4, int))
-    environment = {"FORCE_COLOR": "1", "TERM": "xterm"}
-    result = CliRunner(env=environment).invoke(app, ["audit", "logits.npy", "labels.npy", "--json"])
-    assert "Examples" in result.stderr
-    assert "100%" in result.stderr
+    terminal, its_other_end = os.openpty()
+    command = [sys.executable, "-m", "stable_softmax", "audit", "logits.npy", "labels.npy", "--json"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=its_other_end, timeout=60)
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    os.close(its_other_end)
+    assert "Examples" in shown
+    assert "100%" in shown
     assert json.loads(result.stdout)["examples"] == 4
+
+
+def test_no_progress_is_shown_where_colours_are_asked_for_without_a_terminal(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    np.save("logits.npy", np.zeros((4, 3)))
+    np.save("labels.npy", np.zeros(4, int))
     assert run("logits.npy", "labels.npy").stderr == ""
 
 

@@ -63,9 +63,7 @@ def _trouble(tally: Tally) -> list[str]:
 
 def _gaps(name: str, stored: Stored) -> list[str]:
     """Say whether a Zarr array lacks chunks, as after a job that was broken off."""
-    if not stored.gaps:
-        return []
-    return [f"chunks of the {name} that are not stored, and read as {stored.values.fill_value}: {stored.gaps:,}"]
+    return [f"chunks of the {name} that are not stored, but filled in: {stored.gaps:,}"] if stored.gaps else []
 
 
 def _hint(tally: Tally) -> str:

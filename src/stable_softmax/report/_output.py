@@ -79,7 +79,8 @@ def console() -> Console:
 def progress() -> Progress:
     """Return a progress bar for where somebody may watch."""
     errors = Console(stderr=True)
-    errors.quiet = not errors.is_terminal  # rich 13 prints an empty line even if the bar is disabled
+    # Not rich's own question, which FORCE_COLOR answers, as in notebooks; rich 13 prints an empty line all the same.
+    errors.quiet = not errors.file.isatty()
     return Progress(console=errors, transient=True, disable=errors.quiet)
 
 
