@@ -9,10 +9,10 @@ import pytest
 from jax import export
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
 
-from stable_softmax import linear_softmax_crossentropy, softmax_crossentropy_with_logits
+from stable_softmax import linear_softmax_crossentropy
 
-EXAMPLES, FEATURES, CLASSES = 40, 8, 24
 EPS = np.finfo(np.float64).eps
 
 
@@ -21,17 +21,6 @@ def drawn(examples=EXAMPLES):
     shapes = (examples, FEATURES), (CLASSES, FEATURES), (CLASSES,)
     features, weight, bias = (rng.normal(size=shape) for shape in shapes)
     return features, weight, bias, rng.integers(0, CLASSES, size=examples)
-
-
-def in_blocks(features, weight, bias, answers, **options):
-    return linear_softmax_crossentropy(features, weight, answers, bias, **options)
-
-
-def of_logits(features, weight, bias, answers, softcap=None, reduction="mean", **options):
-    options.pop("block_size", None)
-    logits = features @ weight.T + bias
-    capped = logits if softcap is None else softcap * jnp.tanh(logits / softcap)
-    return softmax_crossentropy_with_logits(capped, answers, reduction=reduction, **options)
 
 
 def all_derivatives(loss, **options):

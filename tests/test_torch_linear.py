@@ -2,14 +2,11 @@
 
 import pytest
 import torch
+from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
 
 from stable_softmax import (
-    linear_softmax_crossentropy,
-    softmax_crossentropy_with_logits,
     value_and_grad_linear_softmax_crossentropy,
 )
-
-EXAMPLES, FEATURES, CLASSES = 40, 8, 24
 
 # PyTorch's compiler itself uses what it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -20,17 +17,6 @@ def drawn(examples=EXAMPLES, dtype=torch.float64):
     shapes = (examples, FEATURES), (CLASSES, FEATURES), (CLASSES,)
     answers = torch.randint(0, CLASSES, (examples,), generator=generator)
     return *(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes), answers
-
-
-def in_blocks(features, weight, bias, answers, **options):
-    return linear_softmax_crossentropy(features, weight, answers, bias, **options)
-
-
-def of_logits(features, weight, bias, answers, softcap=None, reduction="mean", **options):
-    options.pop("block_size", None)
-    logits = features @ weight.T + bias
-    capped = logits if softcap is None else softcap * torch.tanh(logits / softcap)
-    return softmax_crossentropy_with_logits(capped, answers, reduction=reduction, **options)
 
 
 def total_of(loss, **options):
