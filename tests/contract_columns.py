@@ -72,12 +72,12 @@ def row(name, logits, answers, loss, gradient, error=None, **options):
     return Row(name, logits, answers, loss, gradient, error, {"reduction": "none", **options})
 
 
-def outside(value, position="(1,)", left=""):
-    return f"reference_answers must be class ids in [0, 3){left}, but is {value} at position {position}"
+def outside(value, position="(1,)", kept=""):
+    return f"reference_answers must be class ids in [0, 3){kept}, but is {value} at position {position}"
 
 
 def excluded(value):
-    return outside(value, left=" that where leaves")
+    return outside(value, kept=" that where keeps")
 
 
 def weight(value):

@@ -60,7 +60,7 @@ class ExactResults(NamedTuple):
 
 
 def exact_results(case, vector):
-    """Evaluate the definitions for each example whose logits, those that `where` leaves, are finite or -inf."""
+    """Evaluate the definitions for each example whose logits, those that `where` keeps, are finite or -inf."""
     where = np.broadcast_to(case.option("where", np.asarray(True)), case.logits.shape)
     weights = case.option("class_weights", np.ones(where.shape[1])).tolist()
     numbers = case.option("label_smoothing", 0.0), case.option("z_loss", 0.0)

@@ -200,6 +200,10 @@ ERRORS = [
     ("reference_answers", np.zeros((2, 3), complex), TypeError, BOTH_KINDS + "complex128"),
     ("reference_answers", [0, 1], TypeError, f"reference_answers {ONE_LIBRARY}"),
     ("where", np.ones(4, bool), ValueError, "where must broadcast to logits' shape (2, 3), not (4,)"),
+    (
+        *("where", np.ones(2, bool), ValueError),
+        "where must broadcast to logits' shape (2, 3), not (2,); ignore_index leaves examples out of a loss",
+    ),
     ("where", np.ones((3, 2), bool), ValueError, "where must broadcast to logits' shape (2, 3), not (3, 2)"),
     ("where", np.ones((1, 2, 3), bool), ValueError, "where must broadcast to logits' shape (2, 3), not (1, 2, 3)"),
     ("where", np.ones((2, 0), bool), ValueError, "where must broadcast to logits' shape (2, 3), not (2, 0)"),
@@ -229,8 +233,8 @@ ERRORS = [
     ("reduction", "all", ValueError, "reduction must be 'none', 'mean' or 'sum', not 'all'"),
     ("reduction", "Mean", ValueError, "reduction must be 'none', ..., not 'Mean'; did you mean 'mean'?"),
     ("reduction", None, ValueError, "reduction must be 'none', ..., not None; did you mean 'none'?"),
-    ("axis", "mean", TypeError, "axis must be an integer, ..., not 'mean': reduction is a keyword"),
-    ("axis", True, TypeError, "axis must be an integer, a tuple of integers or None, not True"),
+    ("axis", "mean", TypeError, "axis must be an integer, not 'mean': reduction is a keyword"),
+    ("axis", True, TypeError, "axis must be an integer, not True"),
     ("ignore_index", True, TypeError, "ignore_index must be an integer, not True"),
 ]
 

@@ -223,6 +223,7 @@ BAD = {
     "answers' shape": (np.zeros(3, int), ValueError, r"reference_answers must have shape \(2,\)"),
     "axis": ((0, 1), TypeError, r"axis must be an integer, not \(0, 1\)"),
     "first_class": (0.0, TypeError, "first_class must be an integer, not 0.0"),
+    "negative": (-1, ValueError, "first_class must not be negative, but is -1"),
 }
 
 
@@ -230,7 +231,7 @@ BAD = {
 def test_bad_argument(name):
     value, error, message = BAD[name]
     given = {"logits": np.zeros((2, 3)), "reference_answers": np.zeros(2, int)}
-    argument = {"answers' shape": "reference_answers"}.get(name, name)
+    argument = {"answers' shape": "reference_answers", "negative": "first_class"}.get(name, name)
     with pytest.raises(error, match=message):
         softmax_statistics(**(given | {argument: value}))
 
@@ -244,6 +245,8 @@ def test_what_does_not_belong_together_is_refused():
         statistics.merge(softmax_statistics(z))
     with pytest.raises(ValueError, match=r"examples of these statistics, \(2,\), not \(1,\)"):
         statistics.merge(softmax_statistics(z[:1], y[:1]))
+    with pytest.raises(TypeError, match=r"the dtype of these statistics, float64, not float32"):
+        statistics.merge(softmax_statistics(z.astype(np.float32), y))
 
 
 def test_a_tuple_of_arrays_survives_what_tuples_do(library):

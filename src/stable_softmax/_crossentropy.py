@@ -34,7 +34,7 @@ def softmax_crossentropy_with_logits(
     axis : int
         The axis that holds the classes: 1 for logits (N, C, H, W). Where lengths are equal, class ids fit others too.
     where : boolean array that broadcasts to `logits`, optional
-        The classes to leave. The others have probability 0, whatever their logits hold.
+        The classes to keep. The others have probability 0, whatever their logits hold.
     class_weights : array (C,), optional
         Finite and not negative: `w` below. The mean over class ids is over the weights of the right classes.
     label_smoothing : float, or array ()

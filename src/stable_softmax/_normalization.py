@@ -19,7 +19,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     axis : int, tuple of int, or None
         The axes that hold the classes. None means all; a number without dimensions is a row of its own then.
     where : boolean array that broadcasts to `logits`, optional
-        The classes to leave. The others have probability 0, whatever their logits hold.
+        The classes to keep. The others have probability 0, whatever their logits hold.
     dtype : dtype, or its name, optional
         Of the result. The work is done in at least this precision, and in at least float32.
 
@@ -27,7 +27,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     -------
     array of the shape of `logits`
         Each entry within a few rounding errors of its exact value. NaN for a row that holds NaN or +inf, or nothing
-        but -inf; 0 where `where` leaves nothing of a row.
+        but -inf; 0 where `where` keeps nothing of a row.
 
     Raises
     ------

@@ -69,6 +69,10 @@ class SoftmaxStatistics(NamedTuple):
                 f"other must have the examples of these statistics, {tuple(self.maximum.shape)}, "
                 f"not {tuple(other.maximum.shape)}"
             )
+        if self.maximum.dtype != other.maximum.dtype:
+            raise TypeError(
+                f"other must have the dtype of these statistics, {self.maximum.dtype}, not {other.maximum.dtype}"
+            )
         return _execution.on_parts(_merging.merged, self._xp, self, other)
 
     def merge_over(self, maximum: Callable[[Any], Any], total: Callable[[Any], Any]) -> "SoftmaxStatistics":

@@ -63,8 +63,10 @@ def layout_of(xp: ModuleType, logits: Any, axis: Axis, dtype: Any) -> Layout:
 
 def layout_along(xp: ModuleType, logits: Any, axis: Any, dtype: Any) -> Layout:
     """Return the layout along one class axis."""
-    if axis is None or isinstance(axis, tuple):
-        raise TypeError(f"axis must be an integer, not {axis!r}")
+    try:
+        index_of(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, not {axis!r}{remedy_for_index(axis)}") from None
     return layout_of(xp, logits, axis, dtype)
 
 
@@ -75,7 +77,9 @@ def where_of(xp: ModuleType, where: Any, layout: Layout) -> Any:
     missing = len(layout.shape) - where.ndim
     lengths = zip(where.shape, layout.shape[missing:], strict=True) if missing >= 0 else [(0, 1)]
     if any(given not in (1, length) for given, length in lengths):
-        raise ValueError(f"where must broadcast to logits' shape {layout.shape}, not {tuple(where.shape)}")
+        is_of_examples = tuple(where.shape) == tuple(n for i, n in enumerate(layout.shape) if i not in layout.axes)
+        remedy = "; ignore_index leaves examples out of a loss" if is_of_examples else ""
+        raise ValueError(f"where must broadcast to logits' shape {layout.shape}, not {tuple(where.shape)}{remedy}")
     return xp.reshape(where, (1,) * missing + tuple(where.shape))
 
 
@@ -115,7 +119,7 @@ def _namespace(given: dict[str, Any]) -> ModuleType:
 
 def _mixed(given: dict[str, Any]) -> str:
     came = ", ".join(f"{name} is {type_name_of(array)}" for name, array in given.items())
-    return f"all arrays must come from one array library, but {came}"
+    return f"all arrays must come from one array library, but {came}: convert them to one"
 
 
 def _native(xp: ModuleType, array: Any) -> Any:

@@ -51,18 +51,22 @@ def check_labels(xp: ModuleType, weight: Any) -> None:
     position, parts = first_false(xp, weight == 1, weight)
     found = "none" if parts == 0 else f"{parts:.0f}"
     raise ValueError(
-        f"each of reference_answers must be a class of exactly one part, but that at position {position} is of {found}"
+        "each of reference_answers must be a class of exactly one part, "
+        f"but that at position {position} is of {found}: is first_class right for each?"
     )
 
 
 def _first_class_of(first_class: Any) -> Any:
     """Return an integer as Python's own, and an array without dimensions as it is."""
     try:
-        return index_of(first_class)
+        index = index_of(first_class)
     except TypeError:
         if is_array(first_class) and first_class.ndim == 0:
             return first_class
-    raise _no_integer(first_class)
+        raise _no_integer(first_class) from None
+    if index < 0:
+        raise ValueError(f"first_class must not be negative, but is {index}")
+    return index
 
 
 def _no_integer(first_class: Any) -> TypeError:

@@ -44,10 +44,10 @@ def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: An
         good = good | (class_ids == ignored_id)
     if not xp.all(good):
         position, value = first_false(xp, good, reference_answers)
-        left = "" if where is None else " that where leaves"
+        kept = "" if where is None else " that where keeps"
         remedy = "; PyTorch's default is ignore_index=-100" if value == -100 and ignored_id is None else ""
         raise ValueError(
-            f"reference_answers must be class ids in [0, {shape[axis]}){left}, "
+            f"reference_answers must be class ids in [0, {shape[axis]}){kept}, "
             f"but is {value} at position {position}{remedy}"
         )
 

@@ -137,7 +137,7 @@ def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
 
 
 def _smoothing(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> Any:
-    """Return the targets that smoothing gives: an equal share of each class that `where` leaves, weighted."""
+    """Return the targets that smoothing gives: an equal share of each class that `where` keeps, weighted."""
     left = left_of(xp, criterion, _labels.ones_along(xp, logits, axis))
     number = accurate_sum(xp, left, (axis,))
     share = criterion.label_smoothing / xp.where(number < 1, 1, number)
