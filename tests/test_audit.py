@@ -187,10 +187,23 @@ def test_what_cannot_be_measured_is_counted_and_left_out():
     assert document["advice"].startswith("Look first for what is wrong with logits and labels themselves")
 
 
-@pytest.mark.parametrize(("labels", "hint"), [([0, -100, -100], True), ([0, -100, 3], False)])
-def test_padding_is_told_how_to_be_left_out(labels, hint):
+@pytest.mark.parametrize(
+    ("labels", "hint"),
+    [
+        ([0, -100, -100], "(-100 at 1, -100 at 2); if that is padding, --ignore-index -100 leaves it out"),
+        ([3, 1, 2], "(3 at 0); they count from 0: subtract 1 from all that count from 1"),
+        ([0, -100, 3], "(-100 at 1, 3 at 2)"),
+    ],
+)
+def test_labels_that_are_out_of_range_alike_have_a_remedy(labels, hint):
     _, document = audited(np.zeros((3, 3)), np.asarray(labels))
-    assert ("if that is padding, --ignore-index -100 leaves it out" in document["findings"][0]) == hint
+    assert document["findings"][0].endswith(hint)
+
+
+def test_infinities_of_rounding_are_said_to_be():
+    logits, labels = np.asarray([[1e6, 0], [0, 1]], np.float32), np.asarray([1, 1])
+    _, document = audited(logits, labels, "--dtype", "float16")
+    assert document["findings"] == ["rows with +inf once rounded to float16: 1 (first at 0)"]
 
 
 def test_only_the_first_of_many_are_named_and_all_counted(monkeypatch):
@@ -210,10 +223,18 @@ def test_unsigned_and_narrow_labels_are_compared_as_numbers():
     assert code == SOUND
 
 
-def test_loss_that_no_form_can_hold_is_a_note():
-    code, document = audited(np.asarray([[200, 0]], np.float32), np.asarray([0]))
-    assert code == SOUND
+@pytest.mark.parametrize(("precision", "lead"), [("float32", 200), ("float64", 800)])
+def test_loss_that_no_form_can_hold_is_lost_where_a_wider_dtype_holds_it(precision, lead):
+    code, document = audited(np.asarray([[lead, 0]], precision), np.asarray([0]))
     assert document["notes"] == ["losses that are too small for the dtype, in any form: 1"]
+    row = document["leads"][-1]
+    if precision == "float64":
+        assert code == SOUND
+        assert row["loss_zero"] == row["gradient_off"] == 0
+    else:
+        assert code == FINDINGS
+        assert row["loss_zero"] == row["loss_off"] == row["gradient_zero"] == row["gradient_off"] == 1
+        assert document["advice"].startswith("Convert the logits to float64")
 
 
 # Dtypes and offsets
@@ -600,6 +621,7 @@ BAD_FILES = {
     "truncated member": (lambda: npz_with("x.npy", b"\x93NUMPY\x01\x00"), "EOF"),
     "encrypted member": (encrypted, "encrypted"),
     "no array": (lambda: npz_with("x.txt", b"1"), "holds no array"),
+    "a file of PyTorch's": (lambda: str(Path(npz_with("data.pkl", b"1")).rename("x.pt")), "are pickled: save with"),
     "several arrays": (lambda: saved("npz", np.zeros((4, 3)))[:5], "choose one by FILE::NAME: some, name"),
     "several tensors": (lambda: saved("safetensors", np.zeros((4, 3)))[:-6], "choose one by FILE::NAME: name, some"),
     "several in a group": (lambda: saved("group", np.zeros((4, 3)))[:6], "choose one by FILE::NAME: inner/name, some"),
@@ -680,6 +702,9 @@ def test_shapes_that_disagree():
         "labels.npy: the labels of logits (4, 3, 5) must have the shape (4, 3), not (4, 5); they would fit --axis 1"
     )
     assert refused("logits.npy", "other.npy").endswith("must have the shape (4, 3), not (4, 5, 1)")
+    assert refused("labels.npy", "labels.npy").endswith(
+        "must have the shape (4,), not (4, 5); an example has a logit for each class, and one label"
+    )
     assert refused("logits.npy", "labels.npy", "--axis", 3) == ("logits.npy: there is no axis 3 in the shape (4, 3, 5)")
     np.save("logits.npy", np.zeros(()))
     assert "there is no axis -1 in the shape ()" in refused("logits.npy", "labels.npy")
@@ -738,12 +763,12 @@ def test_text_is_narrow_and_short():
     lines = result.stdout.splitlines()
     assert result.exit_code == FINDINGS
     assert max(map(len, lines)) <= 80
-    assert len(lines) <= 52
+    assert len(lines) <= 54
     assert "\x1b" not in result.stdout
     np.save("logits.npy", logits[10:] - np.float32(1e6))
     np.save("labels.npy", labels[10:])
     lines = run("logits.npy", "labels.npy").stdout.splitlines()
-    assert len(lines) <= 40
+    assert len(lines) <= 42
     assert max(map(len, lines)) <= 80
 
 

@@ -10,7 +10,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich", "flint"):
             raise
-        sys.exit(f'The command needs {error.name}: python -m pip install "stable-softmax[report]"')
+        print(f'The command needs {error.name}: python -m pip install "stable-softmax[report]"', file=sys.stderr)
+        sys.exit(2)
     app()
 
 

@@ -69,6 +69,11 @@ class Examples:
         return "float64" if self.dtype == "float64" else "float32"
 
     @property
+    def keeps_dtype(self) -> bool:
+        """Whether the logits have the dtype that they are stored in."""
+        return self.dtype == _floating(self.logits.dtype)
+
+    @property
     def coarsest_dtype(self) -> str:
         """The dtype with the fewest bits that the logits have gone through, as far as the file tells."""
         return min(self.dtype, _floating(self.logits.dtype), key=lambda name: PRECISIONS[name].significant_bits)
@@ -111,7 +116,7 @@ def paired(logits: Stored, labels: Stored, axis: int, dtype: str | None) -> Exam
     if labels.shape != _without(logits.shape, axis):
         raise UnusableError(
             f"{labels.name}: the labels of logits {logits.shape} must have the shape {_without(logits.shape, axis)}, "
-            f"not {labels.shape}{_other_axis(logits.shape, labels.shape)}"
+            f"not {labels.shape}{_remedy(logits.shape, labels.shape)}"
         )
     return Examples(logits, labels, axis, dtype or _floating(logits.dtype))
 
@@ -142,6 +147,8 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def _other_axis(logits: tuple[int, ...], labels: tuple[int, ...]) -> str:
+def _remedy(logits: tuple[int, ...], labels: tuple[int, ...]) -> str:
+    if logits == labels:
+        return "; an example has a logit for each class, and one label"
     fitting = [axis for axis in range(len(logits)) if _without(logits, axis) == labels]
     return f"; they would fit --axis {fitting[0]}" if fitting else ""

@@ -94,6 +94,8 @@ def _mapped(file: BinaryIO, path: Path, stop: int) -> Any:
 
 def _npz(file: BinaryIO, path: Path, member: str | None) -> Any:
     with ZipFile(file) as archive:
+        if path.suffix in (".pt", ".pth"):
+            raise UnusableError("PyTorch's own files are pickled: save with numpy.save, or as safetensors")
         infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if _is_npy(info)}
         info = infos[_chosen(list(infos), member)]
         if info.compress_type != ZIP_STORED or info.flag_bits & 1:  # compressed, or encrypted, which `open` refuses

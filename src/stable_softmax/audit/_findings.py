@@ -33,6 +33,8 @@ def advice(tally: Tally) -> str:
     """Say in one sentence what to do."""
     if _trouble(tally):
         return "Look first for what is wrong with logits and labels themselves: no form of the loss mends that."
+    if _lost(tally) and tally.found["loss_below_range"].count:
+        return "Convert the logits to float64 for stable_softmax.softmax_crossentropy_with_logits, which has the range."
     if _lost(tally):
         return "Compute the loss with stable_softmax.softmax_crossentropy_with_logits, which keeps what is lost here."
     if _coarse(tally):
@@ -55,9 +57,10 @@ def _trouble(tally: Tally) -> list[str]:
     if outside.count:
         several = ", ".join(f"{example.label} at {place(tally, example)}" for example in outside.first[:3])
         said.append(f"labels outside of [0, {tally.examples.classes}): {outside.count:,} ({several}){_hint(tally)}")
+    once_rounded = "" if tally.examples.keeps_dtype else f" once rounded to {tally.examples.dtype}"
     for kind, words in _TROUBLE.items():
         if (found := tally.found[kind]).count:
-            said.append(f"{words}: {found.count:,} (first at {place(tally, found.first[0])})")
+            said.append(f"{words}{once_rounded}: {found.count:,} (first at {place(tally, found.first[0])})")
     return said
 
 
@@ -67,11 +70,13 @@ def _gaps(name: str, stored: Stored) -> list[str]:
 
 
 def _hint(tally: Tally) -> str:
-    """Say how to leave out padding, if all labels that are out of range may be that."""
-    labels = {example.label for example in tally.found["label_out_of_range"].first}
-    if tally.ignore_index is not None or len(labels) > 1:
+    """Say what may be meant, if all labels that are out of range are one number."""
+    number, *others = {example.label for example in tally.found["label_out_of_range"].first}
+    if others:
         return ""
-    return f"; if that is padding, --ignore-index {labels.pop()} leaves it out"
+    if number == tally.examples.classes:
+        return "; they count from 0: subtract 1 from all that count from 1"
+    return "" if tally.ignore_index is not None else f"; if that is padding, --ignore-index {number} leaves it out"
 
 
 def _lost(tally: Tally) -> list[str]:

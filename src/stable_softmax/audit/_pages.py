@@ -99,6 +99,11 @@ def _leads(tally: Tally) -> Table:
     """Lay out the counts by the lead of the label."""
     title = f"The usual form by the lead of the label; off means by more than {TOLERANCE * 100:.0f} %"
     layout = _table(title, *_HEADINGS)
+    layout.caption = (
+        "Lead: the label's logit less the largest of the others.\n"
+        f"Usual form: logsumexp(z) - z_y of shifted logits, in {tally.examples.working_dtype}."
+    )
+    layout.caption_justify = "left"
     bounds = [f"below {LEADS[0]}", *(f"{low} to {high}" for low, high in pairwise(LEADS))]
     for name, counts in zip([*bounds, f"{LEADS[-1]} and above"], tally.table.tolist(), strict=True):
         layout.add_row(name, *(f"{count:,}" if count else "-" for count in counts))

@@ -146,15 +146,15 @@ class Tally:
     def _measure(self, block: Block) -> None:
         losses = _losses(block)
         self._find("infinite_loss", block, ~np.isfinite(losses.ours))
-        self._find("loss_below_range", block, (losses.ours == 0) & np.isfinite(losses.leads))
+        self._find("loss_below_range", block, _is_below_range(losses))
         measured = np.flatnonzero(np.isfinite(losses.ours))
         if len(measured) < len(losses.ours):
             block, losses = block.only(measured), Losses(*(values[measured] for values in losses))
         self.usual_total += float(np.sum(losses.usual, dtype=np.float64))
         self.our_total += float(np.sum(losses.ours, dtype=np.float64))
         off = _is_off(losses.usual, losses.ours)
-        self._add_to_table(block, losses, off)
         self._keep_worst(block, losses, off)
+        self._add_to_table(block, losses, off)
         chance = _DRAWN / max(self.examples.count, 1)
         kept = self._random.random(len(measured)) < chance
         self._drawn.append(Losses(*(values[kept] for values in losses)))
@@ -162,12 +162,14 @@ class Tally:
     def _add_to_table(self, block: Block, losses: Losses, off: NDArray[np.bool]) -> None:
         usual_gradient = textbook.shifted_softmax(block.logits)[_at_labels(block)] - 1
         gradient = np.expm1(-losses.ours)
+        # What a wider dtype has the range for.
+        lost = _is_below_range(losses) & (self.examples.working_dtype != "float64")
         columns = (
             np.ones_like(off),
-            off & (losses.usual == 0),
-            off,
-            (usual_gradient == 0) & (gradient != 0),
-            _is_off(usual_gradient, gradient),
+            (off | lost) & (losses.usual == 0),
+            off | lost,
+            (usual_gradient == 0) & ((gradient != 0) | lost),
+            _is_off(usual_gradient, gradient) | lost,
         )
         places = np.digitize(losses.leads, LEADS)
         self.table += np.stack([np.bincount(places[column], minlength=len(self.table)) for column in columns], axis=1)
@@ -197,6 +199,10 @@ def _losses(block: Block) -> Losses:
     labels = block.labels.astype(np.int64)
     usual = textbook.shifted_crossentropy(block.logits, labels)
     return Losses(leads, usual, softmax_crossentropy_with_logits(block.logits, labels))
+
+
+def _is_below_range(losses: Losses) -> NDArray[np.bool]:
+    return (losses.ours == 0) & np.isfinite(losses.leads)
 
 
 def _at_labels(block: Block) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -13,9 +13,9 @@ _EXAMPLES, _CLASSES = 50, 10
 #: What may go wrong, and the cases that try it.
 TOPICS = {
     "ordinary": "-1 to 1",
-    "large": "up to 500, 1e5, 5e5",
-    "offset": "1e6 added",
-    "confident": "label leads by 20, 40, 80",
+    "large": "up to 5e5",
+    "offset": "+1e6",
+    "confident": "leads of 20, 40, 80",
     "masked": "half -inf",
     "many classes": "70,000",
 }

@@ -42,7 +42,7 @@ def report(
     ] = None,
     dtype: Annotated[
         list[Dtype] | None,
-        typer.Option(help="Floating-point format; repeatable.", show_default="float32; all but for the summary"),
+        typer.Option(help="Floating-point format; repeatable.", show_default="float32 for the summary, else all"),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Print the tables behind the summary.")] = False,
     case: Annotated[str | None, typer.Option(help="Print one case of the tables in full.")] = None,
@@ -62,10 +62,12 @@ def report(
     ways = {"--case": case is not None, "--plot": plot is not None, "--json": json_, "--all": all_}
     chosen = [name for name, given in ways.items() if given]
     if len(chosen) > 1 or (chosen and context.invoked_subcommand):
-        message = f"goes with no other command, and with none of {', '.join(ways)}"
+        message = f"choose one of {', '.join(ways)}, and none with another command"
         raise typer.BadParameter(message, param_hint=chosen[0])
     if context.invoked_subcommand:
         return
+    if plot and dtype:
+        raise typer.BadParameter("goes without --plot, which draws float32 and float64", param_hint="--dtype")
     with one_line_errors("stable-softmax"):
         plan = _plan(backend, dtype or (None if all_ or json_ or case else [Dtype.float32]))
         if case is not None:

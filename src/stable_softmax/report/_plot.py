@@ -65,7 +65,7 @@ def _panel(panel: Any, backends: list[str], dtype: str, leads: range, operation:
     panel.tick_params(labelsize=11)
     panel.grid(alpha=0.4)
     panel.axhline(1, color="black", linewidth=0.8)
-    panel.annotate("no digit is right", (leads[0], 1.2), fontsize=11)
+    panel.annotate("no digit is right", (leads[0], 3), fontsize=11)
 
 
 @cache

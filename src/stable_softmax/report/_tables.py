@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from stable_softmax.report._cases import TOPICS
-from stable_softmax.report._forms import OPERATIONS, OURS
+from stable_softmax.report._forms import OPERATIONS, OURS, SHIFTED, UNSTABLE
 from stable_softmax.report._measurement import LIBRARIES, Cell, Row, title
 
 NO_DIGIT = "no digit"
@@ -38,7 +38,8 @@ def summary(cells: list[Cell], dtype: str) -> Table:
 def legend() -> Text:
     """Explain the summary's columns and words."""
     columns = ", ".join(f"{topic} ({meaning})" for topic, meaning in TOPICS.items())
-    return Text(f"Logits: {columns}. {NO_DIGIT}: error of 1 or more.", style="dim")
+    forms = f"{UNSTABLE}: exp(z) / sum(exp(z)). {SHIFTED}: of z - max(z)."
+    return Text(f"Logits: {columns}. {forms} {NO_DIGIT}: error of 1 or more.", style="dim")
 
 
 def table(cells: list[Cell]) -> Table:
@@ -70,7 +71,7 @@ def verdict(cells: list[Cell]) -> Text:
         return Text(f"This library broke its accuracy bound: {where}.", style="bold red")
     others = [form for form in _distinct(cells, "form") if form != OURS]
     return Text(
-        f"This library kept its accuracy bound in all {len(ours)} measurements. No digit was right in: "
+        f"This library kept its accuracy bound {len(ours)} of {len(ours)} times. No digit right: "
         + ", ".join(_share_without_digit(form, [cell for cell in cells if cell.form == form]) for form in others)
         + ".",
         style="green",
