@@ -80,6 +80,13 @@ def test_one_case_in_full(run):
     assert "(70,000 in all)" in run("--case", "70,000 classes").output
 
 
+@pytest.mark.only_backends("numpy")
+def test_a_case_that_a_dtype_is_too_narrow_for_says_so(run):
+    said = {dtype: run("--case", "label leads by 20", "--dtype", dtype).output for dtype in ("float16", "float32")}
+    assert "float16 has no number between 0 and 6e-08" in said["float16"]
+    assert "has no number" not in said["float32"]
+
+
 @pytest.mark.thorough_on("jax", "torch")
 def test_a_case_that_not_every_dtype_has_the_range_for(run):
     output = run("--case", "offset of 1e6").output

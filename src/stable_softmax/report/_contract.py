@@ -27,6 +27,11 @@ class Precision(NamedTuple):
         """The smallest positive number with all its bits."""
         return 2.0**self.smallest_exponent
 
+    @property
+    def smallest(self) -> float:
+        """The smallest positive number."""
+        return 2.0 ** (self.smallest_exponent - self.significant_bits + 1)
+
 
 PRECISIONS = {
     "float16": Precision(11, -14, 65504.0),

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from stable_softmax.report._cases import TOPICS
+from stable_softmax.report._contract import PRECISIONS
 from stable_softmax.report._forms import OPERATIONS, OURS, SHIFTED, UNSTABLE
 from stable_softmax.report._measurement import LIBRARIES, Cell, Row, title
 
@@ -59,6 +60,9 @@ def case_table(rows: list[Row], dtype: str) -> Table:
     for row in rows:
         values = (row.probability, row.loss, row.gradient)
         layout.add_row(row.backend, row.form, *(f"{value:.8g}" for value in values))
+    smallest = PRECISIONS[dtype].smallest
+    if rows[0].loss < smallest:
+        layout.caption = f"{dtype} has no number between 0 and {smallest:.2g}"
     return layout
 
 
