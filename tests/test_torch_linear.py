@@ -4,9 +4,7 @@ import pytest
 import torch
 from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
 
-from stable_softmax import (
-    value_and_grad_linear_softmax_crossentropy,
-)
+from stable_softmax import value_and_grad_linear_softmax_crossentropy
 
 # PyTorch's compiler itself uses what it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

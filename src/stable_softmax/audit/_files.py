@@ -27,12 +27,8 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     values: Any
-
-    @property
-    def gaps(self) -> int:
-        """How many chunks of a Zarr array are not stored: it reads as one number there."""
-        chunks: int = getattr(self.values, "nchunks", 0)
-        return chunks and chunks - self.values.nchunks_initialized
+    #: How many chunks of a Zarr array are not stored: it reads as one number there.
+    gaps: int
 
     def read(self, *pieces: slice) -> Any:
         """Return a piece as an array of NumPy's."""
@@ -48,7 +44,8 @@ def opened(name: str) -> Stored:
         whole = "::" not in name or Path(name).exists()
         file, member = (name, None) if whole else name.rsplit("::", 1)
         values = _values(Path(file), member)
-        return Stored(name, tuple(values.shape), values.dtype, values)
+        gaps = values.nchunks - values.nchunks_initialized if hasattr(values, "nchunks") else 0
+        return Stored(name, tuple(values.shape), values.dtype, values, gaps)
     except UnusableError as error:
         raise UnusableError(f"{name}: {error}") from error
     except Exception as error:  # which one is up to the readers of a damaged file

@@ -153,8 +153,8 @@ class Tally:
         self.usual_total += float(np.sum(losses.usual, dtype=np.float64))
         self.our_total += float(np.sum(losses.ours, dtype=np.float64))
         off = _is_off(losses.usual, losses.ours)
-        self._keep_worst(block, losses, off)
         self._add_to_table(block, losses, off)
+        self._keep_worst(block, losses, off)
         chance = _DRAWN / max(self.examples.count, 1)
         kept = self._random.random(len(measured)) < chance
         self._drawn.append(Losses(*(values[kept] for values in losses)))
@@ -164,12 +164,13 @@ class Tally:
         gradient = np.expm1(-losses.ours)
         # What a wider dtype has the range for.
         lost = _is_below_range(losses) & (self.examples.working_dtype != "float64")
+        loss_off, gradient_off = off | lost, _is_off(usual_gradient, gradient) | lost
         columns = (
             np.ones_like(off),
-            (off | lost) & (losses.usual == 0),
-            off | lost,
-            (usual_gradient == 0) & ((gradient != 0) | lost),
-            _is_off(usual_gradient, gradient) | lost,
+            loss_off & (losses.usual == 0),
+            loss_off,
+            gradient_off & (usual_gradient == 0),
+            gradient_off,
         )
         places = np.digitize(losses.leads, LEADS)
         self.table += np.stack([np.bincount(places[column], minlength=len(self.table)) for column in columns], axis=1)
