@@ -113,7 +113,7 @@ def test_the_loss_takes_two_collectives_of_the_size_of_the_examples():
     mesh = jax.make_mesh((4,), ("model",), axis_types=(AxisType.Auto,))
     arrays = placed(mesh, *rows("float32"))
     program = jax.jit(over_mesh(mesh)).lower(*arrays).compile().as_text()
-    assert re.findall(r"= (\S+) all-reduce\(", program) == ["f32[8]{0}", "f32[6,8]{1,0}"]
+    assert re.findall(r"= (\S+) all-reduce\(", program) == ["f32[8]{0}", "f32[8,8]{1,0}"]
     assert not re.findall(r"all-gather|all-to-all|collective-permute", program)
 
 

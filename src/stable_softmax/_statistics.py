@@ -8,6 +8,7 @@ from stable_softmax._arguments._parts import check_labels, part_of_classes
 from stable_softmax._arguments._types import AnyArray
 from stable_softmax._execution._plan import Result
 from stable_softmax._libraries import namespace
+from stable_softmax._libraries._operations import without_gradient
 from stable_softmax._maths import _merging, _pieces
 
 
@@ -73,7 +74,7 @@ class SoftmaxStatistics(NamedTuple):
             raise TypeError(
                 f"other must have the dtype of these statistics, {self.maximum.dtype}, not {other.maximum.dtype}"
             )
-        return _execution.on_parts(_merging.merged, self._xp, self, other)
+        return _execution.on_parts(_merging.merged, self._xp, self, other, like=self)
 
     def merge_over(self, maximum: Callable[[Any], Any], total: Callable[[Any], Any]) -> "SoftmaxStatistics":
         """Return the statistics of the disjoint sets of classes that several processes have, on each of them.
@@ -83,7 +84,7 @@ class SoftmaxStatistics(NamedTuple):
         maximum, total : callable
             Return the elementwise maximum, and the sum, of an array over all processes, as ``jax.lax.pmax`` and
             ``jax.lax.psum`` do, or an all-reduce of `torch.distributed`. Each is called once: with one number for
-            each example, and with three, or six where there are answers. Derivatives go through the sum alone.
+            each example, and with four, or eight where there are answers. Derivatives go through the sum alone.
 
         Examples
         --------
@@ -95,7 +96,14 @@ class SoftmaxStatistics(NamedTuple):
         >>> print(jax.vmap(merged, axis_name="i")(jnp.zeros((2, 2))))
         [1.3862944 1.3862944]
         """
-        return _merging.merged_over(self._xp, self, maximum, total)
+        xp = self._xp
+        peak = _merging.Peak(maximum(without_gradient(xp, self.maximum)))
+        like = _merging.Shares(*self[:1] * (4 if self.lag is None else 8))
+        own = _execution.on_parts(_merging.shares, xp, self, peak, like=like)
+        of_all = total(xp.stack([share for share in own if share is not None]))
+        shares = _merging.Shares(*(of_all[i, ...] for i in range(of_all.shape[0])))
+        merged: SoftmaxStatistics = _execution.on_parts(_merging.whole, xp, self, peak, shares, like=self)
+        return merged
 
     def logsumexp(self) -> Any:
         """Return the logarithm of the sum of the exponentials of all logits, as `logsumexp` does.

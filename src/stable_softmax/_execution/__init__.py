@@ -8,8 +8,7 @@ from typing import Any
 from stable_softmax._execution import _blocks, _dask
 from stable_softmax._execution._plan import Layout, Result, is_large
 from stable_softmax._libraries import is_dask, is_eager, runs_in_parts
-from stable_softmax._libraries._operations import native, underflow_ignored
-from stable_softmax._maths import _merging
+from stable_softmax._libraries._operations import native, unreported
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._pieces import Pieces
 from stable_softmax._maths._sums import accurate_sum
@@ -34,7 +33,7 @@ def run(
     if is_dask(xp) and pieces and _dask.is_in_pieces(logits, layout):
         values = _dask.run_on_pieces(
             partial(_part_of_chunk, pieces, layout),
-            _merging.merged,
+            pieces.merged,
             partial(_results_of_part, pieces, layout, tuple(r for r in results if r != "classes")),
             partial(_entries_of_chunk, pieces, layout),
             layout,
@@ -46,34 +45,45 @@ def run(
         on_chunk = partial(_results_of_chunk, kernel, layout, results)
         values = _dask.run_on_chunks(on_chunk, layout, logits, others, results)
     else:
-        values = _results_of_array(kernel, layout, results, xp, logits, *others)
+        with unreported(xp):
+            values = _results_of_array(kernel, layout, results, xp, logits, *others)
     values = tuple([_whole(xp, value, result, layout) for value, result in zip(values, results, strict=True)])
     return values if len(values) > 1 else values[0]
 
 
 def on_each(function: Callable[..., Any], xp: ModuleType, array: Any, *others: Any) -> Any:
     """Return `function(xp, array, *others)`, an array of the shape of `array`, to each part of which others belong."""
-
-    def on_part(xp: ModuleType, *arrays: Any) -> Any:
-        with underflow_ignored(xp):
-            return function(xp, *arrays)
-
-    return _dask.on_each_chunk(on_part, array, others) if is_dask(xp) else on_part(xp, array, *others)
-
-
-def on_parts(function: Callable[..., Any], xp: ModuleType, *parts: Any) -> Any:
-    """Return `function(xp, *parts)`: an array of one part, or a part of several, whose arrays all have one shape."""
     if is_dask(xp):
-        return _dask.on_parts_of_chunks(partial(on_parts, function), parts)
-    with underflow_ignored(xp):
+        return _dask.on_each_chunk(function, array, others)
+    with unreported(xp):
+        return function(xp, array, *others)
+
+
+def on_parts(function: Callable[..., Any], xp: ModuleType, *parts: Any, like: Any = None) -> Any:
+    """Return `function(xp, *parts)` of named tuples of arrays, which all have one shape.
+
+    It is an array, or a named tuple that has arrays where `like` has anything but None.
+    """
+    if is_dask(xp):
+        return _dask.on_parts_of_chunks(function, parts, like)
+    with unreported(xp):
         return function(xp, *parts)
 
 
 def total(xp: ModuleType, values: Any) -> Any:
     """Return the sum of all values, as an array without dimensions."""
+    if is_dask(xp):
+        return _dask.total_of_chunks(_sum_of_all, values)
+    with unreported(xp):
+        return xp.reshape(_sum_of_all(xp, values), ())
+
+
+def _sum_of_all(xp: ModuleType, values: Any) -> Any:
+    """Return the sum of all values, with as many dimensions as they have, each of length 1."""
+    shape = (1,) * values.ndim
     if is_eager(xp, values):
         values = xp.reshape(values, (-1,))
-    return xp.reshape(accurate_sum(xp, values, tuple(range(values.ndim))), ())
+    return xp.reshape(accurate_sum(xp, values, tuple(range(values.ndim))), shape)
 
 
 def _results_of_array(
@@ -97,8 +107,7 @@ def _results_of_chunk(
 def _kernel_results(
     kernel: Callable[..., Any], layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any
 ) -> tuple[Any, ...]:
-    with underflow_ignored(xp):
-        values = kernel(xp, converted(xp, logits, layout.working), *others, **options)
+    values = kernel(xp, converted(xp, logits, layout.working), *others, **options)
     return values if isinstance(values, tuple) else (values,)
 
 
@@ -115,22 +124,19 @@ def _results_of_block(
 
 
 def _part_of_chunk(pieces: Pieces, layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:
-    with underflow_ignored(xp):
-        return pieces.part(xp, converted(xp, logits, layout.working), *others, axes=layout.axes, **options)
+    return pieces.part(xp, converted(xp, logits, layout.working), *others, axes=layout.axes, **options)
 
 
 def _results_of_part(
     pieces: Pieces, layout: Layout, results: tuple[Result, ...], xp: ModuleType, part: Any, *others: Any
 ) -> tuple[Any, ...]:
-    with underflow_ignored(xp):
-        values = pieces.rows(xp, part, *others, axes=layout.axes)
+    values = pieces.rows(xp, part, *others, axes=layout.axes)
     return _kept(xp, values if isinstance(values, tuple) else (values,), layout, results)
 
 
 def _entries_of_chunk(pieces: Pieces, layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any) -> Any:
-    with underflow_ignored(xp):
-        values = pieces.entries(xp, converted(xp, logits, layout.working), *others, axes=layout.axes, **options)
-        return converted(xp, values, layout.dtype)
+    values = pieces.entries(xp, converted(xp, logits, layout.working), *others, axes=layout.axes, **options)
+    return converted(xp, values, layout.dtype)
 
 
 def _kept(xp: ModuleType, values: tuple[Any, ...], layout: Layout, results: tuple[Result, ...]) -> tuple[Any, ...]:
@@ -140,11 +146,10 @@ def _kept(xp: ModuleType, values: tuple[Any, ...], layout: Layout, results: tupl
         if result == "classes":
             return converted(xp, value, layout.dtype)
         if result == "total":
-            return xp.reshape(accurate_sum(xp, value, tuple(range(value.ndim))), (1,) * len(layout.shape))
+            return xp.reshape(_sum_of_all(xp, value), (1,) * len(layout.shape))
         return value
 
-    with underflow_ignored(xp):
-        return tuple([kept(value, result) for value, result in zip(values, results, strict=True)])
+    return tuple([kept(value, result) for value, result in zip(values, results, strict=True)])
 
 
 def _whole(xp: ModuleType, value: Any, result: Result, layout: Layout) -> Any:

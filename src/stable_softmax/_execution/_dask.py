@@ -1,7 +1,7 @@
 """Runs a kernel on the chunks of Dask arrays, lazily, in the namespace of the library that holds the chunks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial, reduce
 from itertools import accumulate
 from operator import attrgetter, itemgetter
@@ -10,6 +10,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from stable_softmax._execution._plan import Layout, Result
+from stable_softmax._libraries._operations import unreported
 from stable_softmax._libraries._refusals import refuse_masked
 
 
@@ -24,13 +25,9 @@ def run_on_chunks(
 
     Each task holds whole rows.
     """
-
-    def on_chunk(*chunk: Any) -> Any:
-        return on_rows(_namespace(chunk), *chunk)
-
     logits = _with_whole_rows(logits, layout)
     aligned = (_aligned(array, logits) for array in others)
-    together = logits.map_blocks(on_chunk, *aligned, **_declared("classes", logits, layout))
+    together = logits.map_blocks(_of_chunks(on_rows), *aligned, **_declared("classes", logits, layout))
     return _taken_apart(together, results, logits, layout)
 
 
@@ -74,17 +71,14 @@ def run_on_pieces(
     first_classes = [0, *accumulate(logits.chunks[axis])]
 
     def on_chunk(*chunk: Any, block_id: tuple[int, ...], function: Callable[..., Any]) -> Any:
-        return function(_namespace(chunk), *chunk, first_class=first_classes[block_id[axis]])
-
-    def on_part(part: Any, *chunk: Any) -> Any:
-        return on_rows(_namespace(part), part, *chunk)
+        return _of_chunks(function)(*chunk, first_class=first_classes[block_id[axis]])
 
     on_each_chunk = partial(logits.map_blocks, on_chunk, **_declared("classes", logits, layout))
     rows = _merged_as_tree(merged, on_each_chunk(*aligned, function=on_piece), axis)
     taken = []
     if results != ("classes",):
         by_row = (_aligned(_without_classes(array, axis), rows) for array in others)
-        together = rows.map_blocks(on_part, *by_row, **_declared("rows", logits, layout))
+        together = rows.map_blocks(_of_chunks(on_rows), *by_row, **_declared("rows", logits, layout))
         taken = list(_taken_apart(together, tuple(r for r in results if r != "classes"), logits, layout))
     if "classes" in results:
         taken.insert(results.index("classes"), on_each_chunk(rows, *aligned, function=on_entries))
@@ -97,7 +91,7 @@ def _merged_as_tree(merged: Callable[..., Any], parts: Any, axis: int) -> Any:
     def merge(parts: Any, **_: Any) -> Any:
         if not isinstance(parts, list):  # an empty array, from which Dask takes what kind of array will come
             return parts
-        return reduce(partial(merged, _namespace(parts[0])), parts)
+        return reduce(_of_chunks(merged), parts)
 
     return reduction(
         parts, _as_it_is, merge, axis=axis, keepdims=True, combine=merge, concatenate=False, dtype=parts.dtype
@@ -134,36 +128,62 @@ def _taken_apart(together: Any, results: tuple[Result, ...], logits: Any, layout
 
 def on_each_chunk(function: Callable[..., Any], array: Any, others: tuple[Any, ...]) -> Any:
     """Return the function of each chunk of an array, and of those chunks of the others that belong to it."""
+    return array.map_blocks(_of_chunks(function), *(_aligned(other, array) for other in others))
+
+
+def on_parts_of_chunks(function: Callable[..., Any], parts: tuple[Any, ...], like: Any) -> Any:
+    """Return the function of the chunks of parts: an array, or a named tuple with arrays where `like` has some."""
+    kinds = [(type(part), _names_of(part)) for part in parts]  # without the arrays, which are no part of the task
+    arrays = [getattr(part, name) for part in parts for name in _names_of(part)]
 
     def on_chunk(*chunk: Any) -> Any:
-        return function(_namespace(chunk), *chunk)
-
-    return array.map_blocks(on_chunk, *(_aligned(other, array) for other in others))
-
-
-def on_parts_of_chunks(function: Callable[..., Any], parts: tuple[Any, ...]) -> Any:
-    """Return the function of the chunks of one part, an array; or of several, a part."""
-    kind, absent = type(parts[0]), dict.fromkeys(parts[0]._fields)  # without the arrays, which are no part of the task
-    names = [name for name in absent if getattr(parts[0], name) is not None]
-    arrays = [getattr(part, name) for part in parts for name in names]
-
-    def on_chunk(*chunk: Any) -> Any:
-        rows = [chunk[i : i + len(names)] for i in range(0, len(chunk), len(names))]
-        given = [kind(**absent | dict(zip(names, row, strict=True))) for row in rows]
-        return function(_namespace(chunk), *given)
+        remaining = iter(chunk)
+        given = [_part(kind, {name: next(remaining) for name in names}) for kind, names in kinds]
+        return _of_chunks(function)(*given)
 
     declared = {"dtype": arrays[0].dtype, "meta": arrays[0]._meta}
     together = arrays[0].map_blocks(on_chunk, *(_aligned(array, arrays[0]) for array in arrays[1:]), **declared)
-    if len(parts) == 1:
+    if like is None:
         return together
-    return kind(**absent | {name: together.map_blocks(attrgetter(name), **declared) for name in names})
+    fields = {name: together.map_blocks(attrgetter(name), **declared) for name in _names_of(like)}
+    return _part(type(like), fields)
 
 
-def _namespace(chunk: tuple[Any, ...]) -> Any:
-    arrays = [array for array in chunk if hasattr(array, "ndim")]
-    for array in arrays:
-        refuse_masked("a chunk", array)  # Dask may not know of the mask
-    return array_namespace(*arrays)
+def _names_of(part: Any) -> list[str]:
+    return [name for name in part._fields if getattr(part, name) is not None]
+
+
+def _part(kind: Any, fields: dict[str, Any]) -> Any:
+    return kind(**dict.fromkeys(kind._fields) | fields)
+
+
+def total_of_chunks(sum_of_all: Callable[..., Any], values: Any) -> Any:
+    """Return the sum of all values, as an array without dimensions, from the sums of the chunks."""
+    from dask.array import reduction
+
+    def total(chunk: Any, **_: Any) -> Any:
+        return _of_chunks(sum_of_all)(chunk)
+
+    return reduction(values, total, total, keepdims=True, dtype=values.dtype).reshape(())
+
+
+def _of_chunks(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function(xp, *chunk)` without the namespace, which is that of the chunks, or of the parts, themselves."""
+
+    def on_chunk(*chunk: Any, **options: Any) -> Any:
+        arrays = [array for array in _leaves(chunk) if hasattr(array, "ndim")]
+        for array in arrays:
+            refuse_masked("a chunk", array)  # Dask may not know of the mask
+        xp = array_namespace(*arrays)
+        with unreported(xp):
+            return function(xp, *chunk, **options)
+
+    return on_chunk
+
+
+def _leaves(values: tuple[Any, ...]) -> Iterator[Any]:
+    for value in values:
+        yield from _leaves(value) if isinstance(value, tuple) else (value,)
 
 
 def _aligned(value: Any, array: Any) -> Any:

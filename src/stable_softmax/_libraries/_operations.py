@@ -137,6 +137,8 @@ def nan_where(xp: ModuleType, condition: Any, values: Any) -> Any:
     if is_jax(xp):
         # Its debuggers report a NaN constant, whether anything becomes NaN or not.
         return values * xp.sqrt(xp.where(condition, -1.0, 1.0))
+    if is_torch(xp):  # a selection of NaN would have derivative 0
+        return values * xp.where(condition, xp.nan, xp.ones_like(values))
     return xp.where(condition, xp.nan, values)
 
 
@@ -147,6 +149,11 @@ def computed_alone(xp: ModuleType, values: Any) -> Any:
     from stable_softmax._libraries._jax import apart
 
     return apart(values)
+
+
+def rounded_product(xp: ModuleType, first: Any, second: Any) -> Any:
+    """Return the product as it stands: XLA would multiply a constant with other constants first."""
+    return computed_alone(xp, first * second)
 
 
 def without_gradient(xp: ModuleType, array: Any) -> Any:
@@ -163,9 +170,12 @@ def native(xp: ModuleType, values: Any) -> Any:
     return values[()] if is_numpy(xp) and values.ndim == 0 else values
 
 
-def underflow_ignored(xp: ModuleType) -> AbstractContextManager[Any]:
-    """Return a context in which NumPy lets numbers underflow: exponentials do so rightly, whatever the caller wants."""
-    return np.errstate(under="ignore") if warns(xp) else nullcontext()
+def unreported(xp: ModuleType) -> AbstractContextManager[Any]:
+    """Return a context in which NumPy reports no floating-point errors, whatever `numpy.errstate` the caller has set.
+
+    Underflow, overflow to infinity and NaN are parts of right results here, which the contract describes.
+    """
+    return np.errstate(all="ignore") if warns(xp) else nullcontext()
 
 
 def contracted(

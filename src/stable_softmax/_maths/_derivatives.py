@@ -38,7 +38,7 @@ def _covariance_product(xp: ModuleType, vector: Any, logits: Any, axes: tuple[in
     # constants to 0, since `sum(p) = 1`: with `m` the leader, `w = v - v_m` gives the same, `p * (w - sum(p w))`.
     # Where `p_m` is nearly 1, `v - sum(p v)` cancels at `m`; but `w_m = 0`, so that `sum(p w)` has small terms only.
     # The Jacobian is symmetric; to be centred likewise, the product's own sum is taken off at `m`: 0 but for rounding.
-    probabilities, leaders = softmax(xp, logits, axes=axes), _leaders(xp, logits, axes)
+    probabilities, leaders = softmax(xp, logits, axes=axes), leaders_of(xp, logits, axes)
     deviation = _half_deviation(xp, vector, probabilities, leaders, axes)
     product = 2 * probabilities * deviation
     return product - leaders * accurate_sum(xp, product, axes)
@@ -51,7 +51,7 @@ def _half_deviation(xp: ModuleType, vector: Any, probabilities: Any, leaders: An
     return centred - sum_of_products(xp, probabilities, centred, axes)
 
 
-def _leaders(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
+def leaders_of(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return weights that share 1 out evenly among the maximal entries."""
     leading = xp.astype(logits == maximum_along(xp, logits, axes), logits.dtype)
     number = xp.sum(leading, axis=axes, keepdims=True)
@@ -63,13 +63,13 @@ def _softmax_jvp(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]
 
 
 def _log_softmax_jvp(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
-    probabilities, leaders = softmax(xp, logits, axes=axes), _leaders(xp, logits, axes)
+    probabilities, leaders = softmax(xp, logits, axes=axes), leaders_of(xp, logits, axes)
     return log_softmax(xp, logits, axes=axes), 2 * _half_deviation(xp, vector, probabilities, leaders, axes)
 
 
 def _log_softmax_vjp(xp: ModuleType, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
     product = cotangent - softmax(xp, logits, axes=axes) * accurate_sum(xp, cotangent, axes)
-    return product - _leaders(xp, logits, axes) * accurate_sum(xp, product, axes)
+    return product - leaders_of(xp, logits, axes) * accurate_sum(xp, product, axes)
 
 
 def _logsumexp_jvp(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:

@@ -9,9 +9,12 @@ targets: sums of `target * (maximum - z)`, whose weights are the sums of the tar
 
 Nothing here subtracts what has most digits in common, nor do the derivatives that autodiff finds. That is why the lag
 is carried, and not the label's logit: the derivative of the loss with respect to that is -1, and cancels with another.
+
+The results do not depend on which of several equal maxima is the maximum, but their derivatives do not either only if
+everything here has those of the same one. So one of two parts leads, also where their maxima are equal: of
+`xp.maximum`, each of these would have half of the derivative, and second derivatives would be wrong.
 """
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -19,8 +22,8 @@ from stable_softmax._libraries._differentiable import Differentiable
 from stable_softmax._libraries._operations import nan_where, without_gradient
 from stable_softmax._libraries._reductions import maximum_along
 from stable_softmax._maths import _labels, _rows
+from stable_softmax._maths._derivatives import leaders_of
 from stable_softmax._maths._differences import difference
-from stable_softmax._maths._products import product
 from stable_softmax._maths._sums import sum_of_products
 
 _STEP = 4
@@ -34,6 +37,9 @@ class Part(NamedTuple):
     tail_error: Any
     lag: Any
     weight: Any
+    #: Of the weights that smoothing gives to the classes, the largest, and the sum of all others; None without it.
+    largest_weight: Any = None
+    other_weights: Any = None
 
 
 def without_label(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Part:
@@ -54,12 +60,13 @@ def statistics(xp: ModuleType, logits: Any, class_ids: Any, axes: tuple[int, ...
     return _of_classes(xp, logits, class_ids, axis=axes[0])
 
 
-def merged(xp: ModuleType, first: Any, second: Any) -> Any:
-    """Return what two parts come to."""
-    maximum = xp.maximum(first.maximum, second.maximum)
+def merged(xp: ModuleType, first: Any, second: Any, lag_unit: float = 1.0) -> Any:
+    """Return what two parts come to; lags may be numbers of `lag_unit` nats."""
+    first_leads = (first.maximum >= second.maximum) | xp.isnan(first.maximum)
+    maximum = xp.where(first_leads, first.maximum, second.maximum)
     unit = _unit(xp, maximum)
     # Of the two maximal entries, one joins the tail.
-    joining = _weight(xp, xp.minimum(first.maximum, second.maximum), unit)
+    joining = _weight(xp, xp.where(first_leads, second.maximum, first.maximum), maximum)
     tail, error = joining, xp.zeros_like(joining)
     for part in (first, second):
         factor = _rescaling(xp, part, unit)
@@ -68,32 +75,74 @@ def merged(xp: ModuleType, first: Any, second: Any) -> Any:
     merged_part = first._replace(maximum=maximum, tail=tail, tail_error=error)
     if first.lag is None:
         return merged_part
-    lag = _added(xp, _lag_below(xp, first, maximum), _lag_below(xp, second, maximum))
-    return merged_part._replace(lag=lag, weight=first.weight + second.weight)
+    lags = [
+        part.lag + part.weight * (_rise(xp, part, maximum, leads | (part.weight == 0)) / lag_unit)
+        for part, leads in ((first, first_leads), (second, ~first_leads))
+    ]
+    return merged_part._replace(lag=lags[0] + lags[1], weight=first.weight + second.weight)
 
 
-def merged_over(xp: ModuleType, part: Any, maximum: Callable[[Any], Any], total: Callable[[Any], Any]) -> Any:
-    """Return what the parts of all processes come to, by what returns the maximum, and the sum, over them."""
-    own = without_gradient(xp, part.maximum)
-    peak = maximum(own)
-    leads = part.maximum == peak
-    unit = _unit(xp, peak)
-    tail = _rescaling(xp, part, unit) * (part.tail + part.tail_error)
-    joining = xp.where(leads, 0, _weight(xp, part.maximum, unit))
-    # 0, but for its derivative, which the maximum over processes may not have.
+class Peak(NamedTuple):
+    """The largest of the maxima of all processes, without a derivative."""
+
+    maximum: Any
+
+
+class Shares(NamedTuple):
+    """What a process adds to the sums over all processes; the last four are None without labels.
+
+    The maximum over processes may have no derivative. So each process that leads adds what is 0 but for the derivative
+    of its own maximum; the mean of these is the derivative of the whole maximum. Where several lead, what depends on
+    their own maxima is 0 but for derivatives as well. Where one leads, that would cancel with the mean, and all digits
+    of a confident label's derivative would go with it: it is added up apart, and left out then.
+    """
+
+    tail: Any
+    leads: Any
+    slope: Any
+    slope_of_tail: Any
+    lag: Any = None
+    weight: Any = None
+    #: The weight of a label that lies where another process leads.
+    behind: Any = None
+    slope_of_lag: Any = None
+
+
+def shares(xp: ModuleType, part: Any, peak: Peak) -> Shares:
+    """Return what the part of one process adds to sums over all of them."""
+    leads, own = part.maximum == peak.maximum, without_gradient(xp, part.maximum)
     slope = xp.where(leads & xp.isfinite(own), part.maximum - _finite(xp, own), 0)
-    terms = [tail + joining, xp.astype(leads, own.dtype), slope]
-    if part.lag is not None:
-        terms += [_lag_below(xp, part, peak), part.weight, xp.where(leads, 0, part.weight)]
-    tail, leaders, slope, *label = _unstacked(total(xp.stack(terms)))
-    leaders = xp.where(leaders < 1, 1, leaders)  # none, where all is NaN
-    slope = slope / leaders
-    tail = tail + (leaders - 1) * _weight(xp, peak + slope, unit)
-    whole = part._replace(maximum=peak + slope, tail=tail, tail_error=xp.zeros_like(tail))
+    weight = _weight(xp, part.maximum, peak.maximum)
+    tail = _rescaling(xp, part, _unit(xp, peak.maximum)) * (part.tail + part.tail_error)
+    own_shares = Shares(
+        tail + xp.where(leads, 0, weight),
+        xp.astype(leads, own.dtype),
+        slope,
+        xp.where(leads, weight - without_gradient(xp, weight), 0),
+    )
     if part.lag is None:
-        return whole
-    lag, weight, below = label
-    return whole._replace(lag=lag + below * slope, weight=weight)
+        return own_shares
+    return own_shares._replace(
+        lag=part.lag + part.weight * _rise(xp, part, peak.maximum, leads | (part.weight == 0)),
+        weight=part.weight,
+        behind=xp.where(leads, 0, part.weight),
+        slope_of_lag=part.weight * slope,
+    )
+
+
+def whole(xp: ModuleType, part: Any, peak: Peak, total: Shares) -> Any:
+    """Return what the parts of all processes come to, as the kind of part that one of them has."""
+    several, leaders = total.leads > 1, xp.where(total.leads < 1, 1, total.leads)  # none, where all is NaN
+    slope = total.slope / leaders
+    weight = _weight(xp, peak.maximum + slope, peak.maximum)
+    constant = without_gradient(xp, weight)
+    slope_of_tail = xp.where(several, total.slope_of_tail - (weight - constant), 0)
+    tail = total.tail + (leaders - 1) * constant + slope_of_tail
+    of_all = part._replace(maximum=peak.maximum + slope, tail=tail, tail_error=xp.zeros_like(tail))
+    if part.lag is None:
+        return of_all
+    ahead = xp.where(several, (total.weight - total.behind) * slope - total.slope_of_lag, 0)
+    return of_all._replace(lag=total.lag + total.behind * slope + ahead, weight=total.weight)
 
 
 def logsumexp(xp: ModuleType, part: Any) -> Any:
@@ -123,9 +172,10 @@ def _unit(xp: ModuleType, maximum: Any) -> Any:
     return _STEP * xp.floor(_finite(xp, maximum) / _STEP)
 
 
-def _weight(xp: ModuleType, logits: Any, unit: Any) -> Any:
-    """Return `exp(z - unit)` of maximal logits: at most so much, unless another is infinite."""
-    return xp.exp(xp.clip(difference(xp, logits, unit), max=_STEP))
+def _weight(xp: ModuleType, logits: Any, maximum: Any) -> Any:
+    """Return `exp(z - unit)` of logits that are at most the maximum; 0 where that is not finite."""
+    exponents = difference(xp, xp.where(xp.isfinite(maximum), logits, -xp.inf), _unit(xp, maximum))
+    return xp.exp(exponents)
 
 
 def _finite(xp: ModuleType, values: Any) -> Any:
@@ -138,17 +188,14 @@ def _rescaling(xp: ModuleType, part: Any, unit: Any) -> Any:
     return xp.exp(xp.clip(difference(xp, _unit(xp, part.maximum), unit), max=0))
 
 
-def _lag_below(xp: ModuleType, part: Any, maximum: Any) -> Any:
-    """Return by how much the label's logit lies below the maximum of all parts; 0 where this one has no label."""
-    stays = (part.weight == 0) | (part.maximum >= maximum)
-    below, above = (xp.where(stays, 0, _finite(xp, values)) for values in (part.maximum, maximum))
-    return _added(xp, part.lag, product(xp, part.weight, -difference(xp, below, above)))
+def _rise(xp: ModuleType, part: Any, maximum: Any, stays: Any) -> Any:
+    """Return by how much the maximum of all parts lies above that of a part; 0 where the lag is to stay as it is.
 
-
-def _added(xp: ModuleType, first: Any, second: Any) -> Any:
-    """Return the sum of positive values, infinity where it overflows: NumPy would warn."""
-    overflows = first / 2 + second / 2 > xp.finfo(first.dtype).max / 2
-    return xp.where(overflows, xp.inf, xp.where(overflows, 0, first) + xp.where(overflows, 0, second))
+    It is 0, too, where one of them is not finite: the lag is infinite then, or the row is lost.
+    """
+    moves = xp.isfinite(maximum) & ~stays
+    below = xp.where(moves & xp.isfinite(part.maximum), part.maximum, 0)
+    return -difference(xp, below, xp.where(moves, maximum, 0))
 
 
 def _sum_and_error(first: Any, second: Any) -> tuple[Any, Any]:
@@ -156,10 +203,6 @@ def _sum_and_error(first: Any, second: Any) -> tuple[Any, Any]:
     total = first + second
     shared = total - first
     return total, (first - (total - shared)) + (second - shared)
-
-
-def _unstacked(stacked: Any) -> list[Any]:
-    return [stacked[i, ...] for i in range(stacked.shape[0])]
 
 
 def _statistics(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any, Any]:
@@ -172,15 +215,22 @@ def _statistics(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple
 
 
 def _slopes(xp: ModuleType, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any]:
-    """Return the derivatives of maximum, tail and lag."""
+    """Return the derivatives of maximum, tail and lag.
+
+    Equal maxima share that of the maximum, as the libraries have it: where JAX differentiates a scan twice, it forgets
+    the first derivative's rule, and differentiates the maximum itself.
+    """
     maximum = maximum_along(xp, logits, (axis,))
-    leader = _labels.is_entry(xp, logits, xp.argmax(logits, axis=axis, keepdims=True), axis)
-    shifted = difference(xp, logits, xp.where(xp.isfinite(maximum), _unit(xp, maximum), 0))
-    terms = xp.where(leader, 0, xp.exp(shifted))
-    leader = xp.astype(leader & xp.isfinite(maximum), logits.dtype)
+    is_finite = xp.isfinite(maximum)
+    leaders = xp.where(is_finite, leaders_of(xp, logits, (axis,)), 0)
+    unit = _unit(xp, maximum)
+    terms = xp.exp(difference(xp, logits, unit)) - leaders * xp.exp(
+        difference(xp, xp.where(is_finite, maximum, 0), unit)
+    )
     has_label = _labels.in_range(class_ids, logits.shape[axis])
     label = xp.astype(_labels.is_entry(xp, logits, class_ids, axis), logits.dtype)
-    return leader, terms, xp.astype(has_label, logits.dtype) * leader - label
+    # What leads alone is not part of the tail. The difference would be 0, but its derivative only nearly.
+    return leaders, xp.where(leaders == 1, 0, terms), xp.astype(has_label, logits.dtype) * leaders - label
 
 
 def _statistics_jvp(xp: ModuleType, vector: Any, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any]:

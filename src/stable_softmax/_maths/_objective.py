@@ -11,9 +11,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from stable_softmax._libraries._operations import rounded_product
 from stable_softmax._maths import _derivatives
 from stable_softmax._maths._conversion import converted
-from stable_softmax._maths._products import product
 from stable_softmax._maths._sums import accurate_sum, sum_of_products
 from stable_softmax._maths._targets import Criterion, Targets, targets_of
 
@@ -102,7 +102,9 @@ def loss_from_terms(
     xp: ModuleType, plain: Any, of_others: Callable[[], Any], logsumexp: Callable[[], Any], targets: Targets
 ) -> Any:
     """Return the losses over the divisor, from those of the label, those of the other targets, and the logsumexp."""
-    loss = plain if targets.scale is None else product(xp, _but_for_zero(xp, targets.scale, plain), targets.scale)
+    loss = (
+        plain if targets.scale is None else rounded_product(xp, _but_for_zero(xp, targets.scale, plain), targets.scale)
+    )
     if targets.others is not None:
         loss = loss + of_others()
     if targets.z_loss is not None:
@@ -155,13 +157,13 @@ def _pulled(xp: ModuleType, rows: Any, scale: Any, terms: Terms, targets: Target
     slope = _times(xp, small, terms.logsumexp())
     if isinstance(large, float) and large == 1:
         return rows * (scale + slope)
-    return rows * scale + product(xp, large * rows, slope)
+    return rows * scale + rounded_product(xp, large * rows, slope)
 
 
 def _bent(xp: ModuleType, rows: Any, values: Any, targets: Targets) -> Any:
     """Return the rows times values and the curvature of the penalty as a function of the logsumexp."""
     large, small = _factors_of_twice(xp, targets.z_loss)
-    return product(xp, large * rows, _times(xp, small, values))
+    return rounded_product(xp, large * rows, _times(xp, small, values))
 
 
 def _factors_of_twice(xp: ModuleType, number: Any) -> tuple[Any, Any]:
@@ -178,15 +180,15 @@ def _penalty(xp: ModuleType, number: Any, total: Any) -> Any:
     if not isinstance(number, float):
         return number * total * total
     total = _times(xp, number**0.5, total)
-    return product(xp, total, total)
+    return rounded_product(xp, total, total)
 
 
 def _times(xp: ModuleType, number: Any, values: Any) -> Any:
     """Return the values times a number, in two steps where their dtype may not hold it."""
     if isinstance(number, float) and number < 1e-30:
         root = number**0.5
-        return product(xp, product(xp, values, root), root)
-    return product(xp, values, number)
+        return rounded_product(xp, rounded_product(xp, values, root), root)
+    return rounded_product(xp, values, number)
 
 
 def weighted(xp: ModuleType, weights: Any, values: Any) -> Any:

@@ -4,17 +4,18 @@ What has an entry for each row comes from the whole part alone, and what has one
 
 The columns of a part's lags and weights are: the label, and again with its class's weight; or the target probabilities;
 and for smoothing, the weights of the classes, and the classes, whose number the smoothed target is divided by.
+Lags are numbers of `_LAG_UNIT` nats, so that their sums stay within the dtype.
 """
 
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from stable_softmax._libraries._reductions import maximum_along
 from stable_softmax._maths import _merging, _objective
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._differences import difference
 from stable_softmax._maths._labels import in_range, is_entry, is_marked, ones_along
-from stable_softmax._maths._products import product
 from stable_softmax._maths._sums import accurate_sum
 from stable_softmax._maths._targets import Criterion, Targets, is_off, left_of, weights_of
 
@@ -29,10 +30,11 @@ class Pieces(NamedTuple):
     rows: Any = None
     #: (xp, logits, part, *others, axes, first_class) -> what the kernel returns for each class.
     entries: Any = None
+    #: (xp, part, part) -> the part that they are together.
+    merged: Callable[..., Any] = _merging.merged
 
 
-#: What the weights of smoothing are multiplied by, so that their sums with the largest logits stay within the dtype.
-_REDUCED = 2.0**-20
+_LAG_UNIT = 2.0**20
 
 
 def part_of_losses(
@@ -46,17 +48,17 @@ def part_of_losses(
     else:
         part = part_of_statistics(xp, logits, class_ids, axes, first_class=0)  # which has been subtracted
         weight_of_label = _weight_of_label(xp, part.weight, class_ids, given, axis)
-        columns = [(part.lag, part.weight), (xp.zeros_like(part.lag), weight_of_label)]
+        columns = [(part.lag / _LAG_UNIT, part.weight), (xp.zeros_like(part.lag), weight_of_label)]
     targets = _dense_targets(xp, logits, given, axis)
     if targets:
         # Where the maximum is infinite, the row is lost.
-        distances = xp.where(part.maximum < xp.inf, -_below_maximum(xp, logits, part), 0)
+        distances = xp.where(part.maximum < xp.inf, -_below_maximum(xp, logits, part), 0) / _LAG_UNIT
         columns += [
             (accurate_sum(xp, _objective.weighted(xp, target, distances), axes), accurate_sum(xp, target, axes))
             for target in targets
         ]
     lags, weights = (xp.concat(column, axis=axis) for column in zip(*columns, strict=True))
-    return part._replace(lag=lags, weight=weights)
+    return _with_weights(xp, part, lags, weights, logits, given, axis)
 
 
 def part_of_derivatives(
@@ -69,7 +71,19 @@ def part_of_derivatives(
     weight = xp.astype(in_range(class_ids, logits.shape[axis]), logits.dtype)
     targets = (accurate_sum(xp, target, axes) for target in _dense_targets(xp, logits, given, axis))
     weights = xp.concat([weight, _weight_of_label(xp, weight, class_ids, given, axis), *targets], axis=axis)
-    return part._replace(lag=xp.zeros_like(weights), weight=weights)
+    return _with_weights(xp, part, xp.zeros_like(weights), weights, logits, given, axis)
+
+
+def merged(xp: ModuleType, first: _merging.Part, second: _merging.Part) -> _merging.Part:
+    """Return what two parts of losses or of derivatives come to."""
+    part: _merging.Part = _merging.merged(xp, first, second, _LAG_UNIT)
+    if first.largest_weight is None:
+        return part
+    smaller = xp.minimum(first.largest_weight, second.largest_weight)
+    return part._replace(
+        largest_weight=xp.maximum(first.largest_weight, second.largest_weight),
+        other_weights=first.other_weights + second.other_weights + smaller,
+    )
 
 
 def part_of_logsumexp(
@@ -98,21 +112,22 @@ def losses(xp: ModuleType, part: _merging.Part, *criterion: Any, axes: tuple[int
     given, (axis,) = Criterion(*criterion), axes
     log_total = _merging.log_total_of(xp, part)
 
-    def term(i: int) -> Any:
-        return _column(part.weight, axis, i) * log_total + _column(part.lag, axis, i)
+    def term(i: int, scale: Any = 1) -> Any:
+        lag = _objective.weighted(xp, xp.asarray(scale), _column(part.lag, axis, i)) * _LAG_UNIT
+        return scale * _column(part.weight, axis, i) * log_total + lag
 
     if given.class_ids is None:
         plain = xp.where(xp.isfinite(part.maximum), term(0), xp.nan)
         targets = _targets(None, given)
     else:
-        only_label = part._replace(lag=_column(part.lag, axis, 0), weight=_column(part.weight, axis, 0))
+        only_label = part._replace(lag=_column(part.lag, axis, 0) * _LAG_UNIT, weight=_column(part.weight, axis, 0))
         plain, targets = _merging.crossentropy(xp, only_label), _targets(_column(part.weight, axis, 1), given)
     if not is_off(given.label_smoothing):
         targets = targets._replace(others=_share(xp, part, given, axis))
     return _objective.loss_from_terms(
         xp,
         plain,
-        lambda: product(xp, targets.others * term(-2), 1 / _REDUCED),
+        lambda: term(-2, targets.others),
         lambda: _merging.logsumexp(xp, part),
         targets,
     )
@@ -122,9 +137,15 @@ def gradient(
     xp: ModuleType, logits: Any, part: _merging.Part, *criterion: Any, axes: tuple[int, ...], first_class: int
 ) -> Any:
     """Return the gradient of the losses over the divisor, with respect to the logits of a piece, for class ids."""
-    (axis,) = axes
-    class_ids, entries, terms, targets = _compared(xp, logits, part, Criterion(*criterion), axis, first_class)
+    given, (axis,) = Criterion(*criterion), axes
+    class_ids, entries, terms, targets = _compared(xp, logits, part, given, axis, first_class)
     plain = xp.where(is_entry(xp, entries.probabilities, class_ids, axis), -entries.complements, entries.probabilities)
+    if targets.others is not None:
+        # Of a class that has nearly all of the targets and of the probability, `p * sum(q) - q` would be a difference
+        # of what agrees in all digits. It is `p * (the others' targets) - q * (the others' probability)`.
+        others = _targets_beside(xp, logits, part, given, axis)
+        terms = terms._replace(others=lambda: others)
+        targets = targets._replace(others=targets.others * entries.complements)
     return _objective.gradient_from_terms(xp, plain, terms, targets)
 
 
@@ -193,7 +214,7 @@ def _compared(
     targets, total = _targets(_column(part.weight, axis, 1), given), 0
     if not is_off(given.label_smoothing):
         share = _share(xp, part, given, axis)
-        total = share / _REDUCED * _column(part.weight, axis, -2)
+        total = share * _column(part.weight, axis, -2)
         targets = targets._replace(others=share * _weights(xp, logits, given, axis))
     entries = _entries_of(xp, logits, part)
     terms = _objective.Terms(lambda: entries.probabilities, lambda: _merging.logsumexp(xp, part), lambda: total)
@@ -207,6 +228,29 @@ def _targets(weight: Any, given: Criterion) -> Targets:
     z_loss = None if is_off(given.z_loss) else given.z_loss
     scale = kept if weight is None else kept * weight
     return Targets(given.class_ids, scale, None, counted, given.where, z_loss, given.divisor)
+
+
+def _with_weights(
+    xp: ModuleType, part: _merging.Part, lags: Any, weights: Any, logits: Any, given: Criterion, axis: int
+) -> _merging.Part:
+    """Return the part with its lags and weights, and with the largest of the weights of smoothing apart."""
+    largest = others = None
+    if not is_off(given.label_smoothing):
+        of_classes = _weights(xp, logits, given, axis)
+        if of_classes.shape[axis] == 0:
+            largest = others = accurate_sum(xp, of_classes, (axis,))
+        else:
+            largest = maximum_along(xp, of_classes, (axis,))
+            at_largest = is_entry(xp, of_classes, xp.argmax(of_classes, axis=axis, keepdims=True), axis)
+            others = accurate_sum(xp, xp.where(at_largest, 0, of_classes), (axis,))
+    return part._replace(lag=lags, weight=weights, largest_weight=largest, other_weights=others)
+
+
+def _targets_beside(xp: ModuleType, logits: Any, part: _merging.Part, given: Criterion, axis: int) -> Any:
+    """Return for each class what smoothing gives to all others; no class but the largest has more than half of it."""
+    weights, total = _weights(xp, logits, given, axis), _column(part.weight, axis, -2)
+    others = xp.where(weights == part.largest_weight, part.other_weights, total - weights)
+    return _share(xp, part, given, axis) * others
 
 
 def _share(xp: ModuleType, part: _merging.Part, given: Criterion, axis: int) -> Any:
@@ -242,7 +286,7 @@ def _dense_targets(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> 
     """Return the targets with an entry for each class: probabilities, and what smoothing needs."""
     targets = [] if given.probabilities is None else [_probabilities(xp, logits, given, axis)]
     if not is_off(given.label_smoothing):
-        targets += [_REDUCED * _weights(xp, logits, given, axis), _ones(xp, logits, given, axis)]
+        targets += [_weights(xp, logits, given, axis), _ones(xp, logits, given, axis)]
     return targets
 
 
@@ -273,7 +317,7 @@ SOFTMAX = Pieces(part_of_logsumexp, entries=softmax)
 LOG_SOFTMAX = Pieces(part_of_logsumexp, entries=log_softmax)
 LOGSUMEXP = Pieces(part_of_logsumexp, logsumexp)
 STATISTICS = Pieces(part_of_statistics, statistics)
-LOSSES = Pieces(part_of_losses, losses)
-GRADIENT = Pieces(part_of_derivatives, entries=gradient)
-LOSSES_AND_GRADIENT = Pieces(part_of_losses, losses, gradient)
-HESSIAN_DIAGONAL = Pieces(part_of_derivatives, entries=hessian_diagonal)
+LOSSES = Pieces(part_of_losses, losses, merged=merged)
+GRADIENT = Pieces(part_of_derivatives, entries=gradient, merged=merged)
+LOSSES_AND_GRADIENT = Pieces(part_of_losses, losses, gradient, merged)
+HESSIAN_DIAGONAL = Pieces(part_of_derivatives, entries=hessian_diagonal, merged=merged)

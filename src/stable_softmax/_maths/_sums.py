@@ -4,7 +4,7 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries import is_eager
-from stable_softmax._libraries._operations import computed_alone, computed_in_place, is_any, is_known
+from stable_softmax._libraries._operations import computed_in_place, is_any, is_known, rounded_product
 from stable_softmax._libraries._reductions import padded, pairwise_length, sum_along, sums_in_order
 from stable_softmax._maths._axes import along_one_axis, can_merge
 
@@ -34,7 +34,7 @@ def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
 
 def sum_of_products(xp: ModuleType, first: Any, second: Any, axes: tuple[int, ...]) -> Any:
     """Return the sum of the products over `axes`, keeping each with length 1."""
-    return accurate_sum(xp, computed_alone(xp, first * second), axes)
+    return accurate_sum(xp, rounded_product(xp, first, second), axes)
 
 
 def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
