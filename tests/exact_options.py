@@ -109,7 +109,7 @@ def _results(logits, answer, left, weights, vector, smoothing, z_loss):
     penalty, slope = z_loss * logsumexp**2, 2 * z_loss * logsumexp
     steepness, steepest = _sum(q) + slope, _sum(map(abs, q)) + abs(slope)
     # At one class, the target and the probability may agree in all digits: there, 1 - p is what the others have.
-    pivot = int(answer) if answer.ndim == 0 else int(np.argmax([float(a.mid()) for a in q]))
+    pivot = int(np.argmax([float(a.mid()) for a in q]))
     sizes = [steepest * p[c] + abs(q[c]) for c in classes]
     beside_q, beside_p = (_sum([abs(a[c]) for c in classes if c != pivot]) for a in (q, p))
     sizes[pivot] = (beside_q + abs(slope)) * p[pivot] + abs(q[pivot]) * beside_p

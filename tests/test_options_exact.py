@@ -124,3 +124,24 @@ def test_smoothing_keeps_the_digits_of_a_label_that_leads(backend, dtype):
         at_label = gradient[np.arange(4), np.arange(4)].astype(np.float64)
         assert np.all(loss > 0.07 * lead)
         assert np.all(at_label > 0)
+
+
+MASKS = {
+    "all": [[True] * 4] * 4,
+    "some": [[True, False, True, True], [True] * 4, [True, True, True, False], [True] * 4],
+}
+
+
+@pytest.mark.parametrize("where", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("weights", [(1, 0, 0, 0), (0, 1, 0, 0), (1, 1e-3, 0, 1e-3), (1e-4, 1e-4, 1e-4, 1)], ids=str)
+def test_smoothing_keeps_the_digits_of_a_class_that_has_nearly_all_of_the_targets(backend, dtype, weights, where):
+    """Which need not be the label's: it has a weight of 0 here, as often as not."""
+    weights, where = representable(np.asarray(weights, float), dtype), np.asarray(where)
+    for lead in LEADS[dtype]:
+        logits, labels = np.tile(leading_rows(lead, dtype), (4, 1)), np.repeat(np.arange(4), 4)
+        mask = np.tile(where, (4, 1)) | (np.arange(4) == labels[:, None])
+        case = Case(logits, labels, {"class_weights": weights, "where": mask}, {"label_smoothing": 0.1})
+        exact = exact_results(case, np.zeros(logits.shape))
+        loss, gradient = call(backend, value_and_grad_softmax_crossentropy_with_logits, case, dtype, reduction="none")
+        assert_contract("loss", loss, exact.loss, case, exact.spans, dtype)
+        assert_contract("gradient", gradient, exact.gradient, case, exact.spans, dtype)

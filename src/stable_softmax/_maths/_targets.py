@@ -2,8 +2,7 @@
 
 Class ids, probabilities, smoothing and weights all come to targets `q`, and the loss to the sum of
 `q_c * (logsumexp - z_c)`. The targets are split into one class, which is treated as a label, and the rest. That class
-is the class id, or has the largest target: no other target can agree with its probability in so many digits that
-their difference vanishes.
+has the largest target: no other target can agree with its probability in so many digits that their difference vanishes.
 
 All arrays here have as many dimensions as the logits, and broadcast against them.
 """
@@ -40,9 +39,9 @@ class Targets(NamedTuple):
 
     #: The class that is treated as a label.
     class_ids: Any
-    #: Its target, or what the label's target has beyond `others`; None for 1.
+    #: Its target; None for 1.
     scale: Any = None
-    #: The targets of all classes, without what `scale` has; None for 0.
+    #: The targets of all other classes, and 0 for this one; None for 0.
     others: Any = None
     #: Whether the example counts; None if all do.
     counted: Any = None
@@ -107,13 +106,22 @@ def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
         class_ids = xp.where(_labels.is_marked(xp, criterion.where, class_ids, logits.shape, axis), class_ids, -1)
     if counted is not None:
         logits, class_ids = xp.where(counted, logits, 0), xp.where(counted, class_ids, 0)
-    scale, others = None, None
+    scale = None
     if criterion.class_weights is not None:
         scale = weights_of(xp, criterion.class_weights, class_ids, axis)
-    if not is_off(smoothing):
-        scale = 1 - smoothing if scale is None else (1 - smoothing) * scale
-        others = _smoothing(xp, logits, criterion, axis)
-    return logits, Targets(class_ids, scale, others, counted)
+    if is_off(smoothing):
+        return logits, Targets(class_ids, scale, counted=counted)
+    share, of_classes = _smoothing(xp, logits, criterion, axis)
+    targets = xp.astype(xp.broadcast_to(share * of_classes, logits.shape), logits.dtype)  # a copy
+    place = _labels.place_of(xp, targets, class_ids, axis)
+    if scale is None:  # no class has more than the label
+        others = _labels.with_entry(xp, targets, place, axis, 0)
+        return logits, Targets(class_ids, 1 - smoothing + share, others, counted)
+    label = (1 - smoothing) * scale + _labels.entry(xp, targets, place, axis)
+    targets = _labels.with_entry(xp, targets, place, axis, label)
+    largest = xp.argmax(targets, axis=axis, keepdims=True)
+    largest = xp.where(_labels.in_range(class_ids, logits.shape[axis]), largest, class_ids)
+    return logits, Targets(largest, *_split(xp, targets, largest, axis), counted)
 
 
 def weights_of(xp: ModuleType, class_weights: Any, class_ids: Any, axis: int) -> Any:
@@ -128,20 +136,25 @@ def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
     if criterion.class_weights is not None:
         targets = targets * left_of(xp, criterion, criterion.class_weights)
     if not is_off(criterion.label_smoothing):
-        targets = (1 - criterion.label_smoothing) * targets + _smoothing(xp, logits, criterion, axis)
+        share, of_classes = _smoothing(xp, logits, criterion, axis)
+        targets = (1 - criterion.label_smoothing) * targets + share * of_classes
     largest = xp.argmax(targets, axis=axis, keepdims=True)
-    others = xp.where(_labels.is_entry(xp, targets, largest, axis), 0, targets)
-    # Not the maximum, whose derivative equal targets would share.
-    scale = _labels.entry(xp, targets, _labels.place_of(xp, targets, largest, axis), axis)
-    return logits, Targets(largest, scale, others)
+    return logits, Targets(largest, *_split(xp, targets, largest, axis))
 
 
-def _smoothing(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> Any:
-    """Return the targets that smoothing gives: an equal share of each class that `where` keeps, weighted."""
-    left = left_of(xp, criterion, _labels.ones_along(xp, logits, axis))
-    number = accurate_sum(xp, left, (axis,))
+def _split(xp: ModuleType, targets: Any, class_ids: Any, axis: int) -> tuple[Any, Any]:
+    """Return the target of one class, and those of the others, with 0 for that class."""
+    others = xp.where(_labels.is_entry(xp, targets, class_ids, axis), 0, targets)
+    # Of the largest target, not the maximum, whose derivative equal targets would share.
+    return _labels.entry(xp, targets, _labels.place_of(xp, targets, class_ids, axis), axis), others
+
+
+def _smoothing(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Any]:
+    """Return each class's share of what smoothing spreads, and the weights of the classes, 0 for those excluded."""
+    ones = left_of(xp, criterion, _labels.ones_along(xp, logits, axis))
+    number = accurate_sum(xp, ones, (axis,))
     share = criterion.label_smoothing / xp.where(number < 1, 1, number)
-    return share * (left if criterion.class_weights is None else left_of(xp, criterion, criterion.class_weights))
+    return share, ones if criterion.class_weights is None else left_of(xp, criterion, criterion.class_weights)
 
 
 def left_of(xp: ModuleType, criterion: Criterion, values: Any) -> Any:
