@@ -53,3 +53,19 @@ def test_losses_and_derivatives(names, cuts):
         results, expected = function(lazy, answers, **options), function(logits, answers, **options)
         for result, same in zip(*((r if isinstance(r, tuple) else (r,)) for r in (results, expected)), strict=True):
             np.testing.assert_allclose(result.compute(), same, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("weights", [None, (1, 1, 1e-40)])
+def test_smoothing_whose_share_is_hardly_a_number(weights):
+    """It counts at a logit of -inf if and only if it does in one piece."""
+    import dask.array
+
+    logits, answers = np.asarray([[0, 1, -np.inf]], np.float32), np.asarray([0])
+    options = {} if weights is None else {"class_weights": np.asarray(weights, np.float32)}
+    for smoothing in (1e-46, 0.1):
+        options["label_smoothing"] = smoothing
+        expected = stable_softmax.softmax_crossentropy_with_logits(logits, answers, **options)
+        for cuts in ((1, 1, 1), (2, 1)):
+            lazy = dask.array.from_array(logits, chunks=(1, cuts))
+            loss = stable_softmax.softmax_crossentropy_with_logits(lazy, answers, **options)
+            np.testing.assert_allclose(loss.compute(), expected, rtol=1e-6)

@@ -19,7 +19,7 @@ def test_losses_of_merged_parts(library, dtype, name):
 
 WHOLE = {
     "whole": {},
-    "blocks": {"_SMALL": 0, "BLOCK_BYTES": 256, "_SHORT": 0},
+    "blocks": {"_SMALL": 0, "BLOCK_BYTES": 256, "SHORT": 0},
     "columns": {"_SMALL": 0, "BLOCK_BYTES": 256},
 }
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from stable_softmax._execution import _blocks, _dask
 from stable_softmax._execution._plan import Layout, Result, is_large
-from stable_softmax._libraries import is_dask, is_eager, runs_in_parts
-from stable_softmax._libraries._operations import native, unreported
+from stable_softmax._libraries import is_dask, is_eager, is_writable, runs_in_parts
+from stable_softmax._libraries._operations import are_neighbours, native, unreported
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._pieces import Pieces
 from stable_softmax._maths._sums import accurate_sum
@@ -105,10 +105,50 @@ def _results_of_chunk(
 
 
 def _kernel_results(
-    kernel: Callable[..., Any], layout: Layout, xp: ModuleType, logits: Any, *others: Any, **options: Any
+    kernel: Callable[..., Any],
+    layout: Layout,
+    xp: ModuleType,
+    logits: Any,
+    *others: Any,
+    axes: tuple[int, ...],
+    **into: Any,
 ) -> tuple[Any, ...]:
-    values = kernel(xp, converted(xp, logits, layout.working), *others, **options)
+    if len(axes) == 1 and not _is_arranged(xp, logits, axes[0]):
+        return _rearranged_results(kernel, layout, xp, logits, *others, axes=axes, **into)
+    values = kernel(xp, converted(xp, logits, layout.working), *others, axes=axes, **into)
     return values if isinstance(values, tuple) else (values,)
+
+
+def _is_arranged(xp: ModuleType, logits: Any, axis: int) -> bool:
+    """Whether the class axis is the last if and only if its entries lie next to each other in memory.
+
+    Sums tell these two cases apart, and not those of temporary arrays, whose order depends on the number of rows.
+    """
+    if not is_writable(xp, logits) or logits.shape[axis] <= 1:
+        return True
+    return are_neighbours(xp, logits, axis) == (axis == logits.ndim - 1)
+
+
+def _rearranged_results(
+    kernel: Callable[..., Any], layout: Layout, xp: ModuleType, *arrays: Any, axes: tuple[int, ...], into: Any = None
+) -> tuple[Any, ...]:
+    """Return the results from views that are arranged."""
+    (axis,) = axes
+    is_last = axis == arrays[0].ndim - 1
+
+    def arranged(array: Any) -> Any:
+        if not hasattr(array, "ndim"):
+            return array
+        return array[..., None] if is_last else xp.moveaxis(array, axis, -1)
+
+    memory = {} if into is None else {"into": arranged(into)}
+    views = [arranged(array) for array in arrays]
+    axes = axes if is_last else (views[0].ndim - 1,)
+    values = _kernel_results(kernel, layout, xp, *views, axes=axes, **memory)
+    return tuple(
+        into if value is memory.get("into") else value[..., 0] if is_last else xp.moveaxis(value, -1, axis)
+        for value in values
+    )
 
 
 def _results_of_block(

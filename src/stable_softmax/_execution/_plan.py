@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from stable_softmax._libraries._reductions import SHORT
+
 #: What a kernel returns: the shape of the logits; or length 1 along the class axes, which are kept ("rows") or not
 #: ("examples"); or the sum of the latter.
 Result: TypeAlias = Literal["classes", "rows", "examples", "total"]
@@ -14,8 +16,6 @@ Part: TypeAlias = tuple[slice, ...]
 _SMALL = 4096
 # Of the dtype that the work is done in.
 BLOCK_BYTES = 3 << 19
-# Up to so many classes, contiguous rows are short enough to be worth copying.
-_SHORT = 48
 
 
 class Layout(NamedTuple):
@@ -63,8 +63,8 @@ def part_of(array: Any, part: Part) -> Any:
 
 
 def is_short(layout: Layout, strides: tuple[int, ...]) -> bool:
-    """Whether rows are short and contiguous in memory."""
-    if len(layout.axes) > 1 or layout.shape[layout.axes[0]] > _SHORT:
+    """Whether rows are short and contiguous in memory, so that they are worth copying."""
+    if len(layout.axes) > 1 or layout.shape[layout.axes[0]] > SHORT:
         return False
     smallest = min(abs(stride) for stride, length in zip(strides, layout.shape, strict=True) if length > 1)
     return abs(strides[layout.axes[0]]) == smallest

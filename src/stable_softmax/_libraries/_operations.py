@@ -81,6 +81,18 @@ def strides_of(array: Any) -> tuple[int, ...]:
     return tuple(array.strides if isinstance(array, np.ndarray) else array.stride())
 
 
+def are_neighbours(xp: ModuleType, array: Any, axis: int) -> bool:
+    """Return whether the entries along an axis of an array in memory lie next to each other."""
+    return bool(array.strides[axis] == array.itemsize if is_numpy(xp) else array.stride(axis) == 1)
+
+
+def with_neighbours(xp: ModuleType, array: Any) -> Any:
+    """Return an array in memory such that the entries along its last axis lie next to each other."""
+    if not is_writable(xp, array) or are_neighbours(xp, array, -1):
+        return array
+    return np.ascontiguousarray(array) if is_numpy(xp) else array.contiguous()
+
+
 def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
     """Return memory where an array has its own."""
     return np.empty(shape, dtype=dtype) if is_numpy(xp) else xp.empty(shape, dtype=dtype, device=like.device)

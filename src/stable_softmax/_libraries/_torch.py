@@ -52,11 +52,16 @@ def block_factor() -> int:
 
 
 def softmax(logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
-    """Return the probabilities in one pass, but for rows that are too short for its vectors: None for these."""
-    if len(axes) > 1 or not runs_at_once(logits) or not logits.is_contiguous():
+    """Return the probabilities in one pass, but for rows that are too short for its vectors: None for these.
+
+    None, too, on the CPU where the classes are not the last axis: the bits of a row then depend on its neighbours.
+    """
+    (axis, *more) = axes
+    if more or not runs_at_once(logits) or not (logits.is_contiguous() or logits.is_cpu):
         return None
-    is_short = logits.is_cpu and logits.stride(axes[0]) == 1 and logits.shape[axes[0]] < _SHORT
-    return None if is_short else torch.softmax(logits, axes[0], out=into)
+    if logits.is_cpu and (axis != logits.ndim - 1 or logits.stride(axis) != 1 or logits.shape[axis] < _SHORT):
+        return None
+    return torch.softmax(logits, axis, out=into)
 
 
 def is_compiled_for_cpu(tensor: Any) -> bool:

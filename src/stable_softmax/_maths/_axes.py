@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries import is_eager, is_jax, is_split
+from stable_softmax._libraries._operations import with_neighbours
 
 
 def can_merge(xp: ModuleType, array: Any, axes: tuple[int, ...]) -> bool:
@@ -20,7 +21,7 @@ def along_one_axis(xp: ModuleType, function: Callable[..., Any], array: Any, axe
     order = (*(axis for axis in range(array.ndim) if axis not in axes), *axes)
     ordered = xp.permute_dims(array, order)
     kept = array.ndim - len(axes)
-    merged = xp.reshape(ordered, (*ordered.shape[:kept], math.prod(ordered.shape[kept:])))
+    merged = with_neighbours(xp, xp.reshape(ordered, (*ordered.shape[:kept], math.prod(ordered.shape[kept:]))))
     values = function(xp, merged, axes=(kept,))
     shape = (*ordered.shape[:kept], *(1 for _ in axes)) if values.shape[kept] == 1 else ordered.shape
     return xp.permute_dims(xp.reshape(values, shape), tuple(order.index(axis) for axis in range(array.ndim)))

@@ -5,31 +5,40 @@ from typing import Any
 
 from stable_softmax._libraries import is_eager
 from stable_softmax._libraries._operations import computed_in_place, is_any, is_known, rounded_product
-from stable_softmax._libraries._reductions import padded, pairwise_length, sum_along, sums_in_order
+from stable_softmax._libraries._reductions import (
+    adds_as_tree,
+    folded,
+    has_neighbours,
+    longest_sum,
+    padded,
+    sum_along,
+    sums_in_order,
+)
 from stable_softmax._maths._axes import along_one_axis, can_merge
 
-# So many terms are added one after another. More are added as sums of eight, then as sums of eight such sums.
-# A sum of n terms can round n - 1 times in one direction, of which the accuracy contract allows some 2 log2(n) + 16.
+# PyTorch's compiler adds up so many terms one after another.
 _FEW = 16
-_BLOCK = 8
 
 
 def accurate_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     """Return the sum over `axes`, keeping each with length 1.
 
-    NumPy adds several numbers at a time only along the axis that is contiguous in memory. Along any other, 10^6 equal
-    float32 terms lose five of the seven digits. XLA and GPU libraries sum as a tree.
+    Some libraries add one term after another: 10^6 equal float32 terms then lose five of the seven digits. Along one
+    axis of eager arrays, the order of the additions depends on the number of terms, and on whether the axis is the
+    last, but not on the other axes: the sum of a row has the same bits in all company.
     """
     if len(axes) > 1:
         axes = tuple(axis for axis in axes if terms.shape[axis] != 1) or axes[:1]
         if can_merge(xp, terms, axes):
             return along_one_axis(xp, accurate_sum, terms, axes)
     if not is_eager(xp, terms):
-        return _compiled_sum(xp, terms, axes) if sums_in_order(xp, terms) else xp.sum(terms, axis=axes, keepdims=True)
-    (axis,) = axes
-    while terms.shape[axis] > max(_FEW, pairwise := pairwise_length(xp, terms, axis)):
-        terms = _block_sums(xp, terms, axis, max(_BLOCK, pairwise))
-    return sum_along(xp, terms, axis)
+        if sums_in_order(xp, terms):
+            return _compiled_sum(xp, terms, axes)
+        if adds_as_tree(xp):
+            return xp.sum(terms, axis=axes, keepdims=True)
+    for axis in axes:
+        terms = _sum_in_blocks(xp, terms, axis) if has_neighbours(xp, terms, axis) else _sum_by_folding(xp, terms, axis)
+    return terms
 
 
 def sum_of_products(xp: ModuleType, first: Any, second: Any, axes: tuple[int, ...]) -> Any:
@@ -59,7 +68,7 @@ def sum_without_maximum(xp: ModuleType, exponentials: Any, axes: tuple[int, ...]
 
 def _compiled_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
     """Return the sum over `axes`, whose lengths may be unknown, by a compiler that adds up one vector after another."""
-    lengths = [max(_FEW, pairwise_length(xp, terms, axis)) for axis in axes]
+    lengths = [max(_FEW, longest_sum(xp, terms, axis)) for axis in axes]
     long = [not is_known(xp, terms.shape[i]) or terms.shape[i] > n for i, n in zip(axes, lengths, strict=True)]
     if True in long and terms.dtype == xp.float32:  # pragma: no cover - traced, never run
         # In blocks, other operations would not be part of the same loop.
@@ -71,6 +80,23 @@ def _compiled_sum(xp: ModuleType, terms: Any, axes: tuple[int, ...]) -> Any:
             terms = xp.sum(xp.reshape(terms, blocks), axis=axis + 1)
         terms = xp.sum(terms, axis=axis, keepdims=True)
     return terms
+
+
+def _sum_in_blocks(xp: ModuleType, terms: Any, axis: int) -> Any:
+    """Return the sum over an axis as sums of blocks, then of blocks of these sums."""
+    while terms.shape[axis] > (length := longest_sum(xp, terms, axis)):
+        terms = _block_sums(xp, terms, axis, length)
+    return sum_along(xp, terms, axis)
+
+
+def _sum_by_folding(xp: ModuleType, terms: Any, axis: int) -> Any:
+    """Return the sum over an axis by adding its parts to the first of them, until few terms are left."""
+    left_over = []
+    while is_known(xp, terms.shape[axis]) and terms.shape[axis] > longest_sum(xp, terms, axis):
+        terms, rest = folded(xp, terms, axis)
+        if rest.shape[axis]:
+            left_over.append(sum_along(xp, rest, axis))
+    return sum(left_over, sum_along(xp, terms, axis))
 
 
 def _block_sums(xp: ModuleType, terms: Any, axis: int, length: int) -> Any:

@@ -112,7 +112,7 @@ def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
     if is_off(smoothing):
         return logits, Targets(class_ids, scale, counted=counted)
     share, of_classes = _smoothing(xp, logits, criterion, axis)
-    targets = xp.astype(xp.broadcast_to(share * of_classes, logits.shape), logits.dtype)  # a copy
+    targets = xp.zeros_like(logits) + share * of_classes  # in the memory order of the logits, and to be written to
     place = _labels.place_of(xp, targets, class_ids, axis)
     if scale is None:  # no class has more than the label
         others = _labels.with_entry(xp, targets, place, axis, 0)
