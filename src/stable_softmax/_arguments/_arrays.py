@@ -11,7 +11,7 @@ import numpy as np
 from stable_softmax._arguments._types import Axis
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_numpy, namespace, takes_numpy
-from stable_softmax._libraries._operations import computed_dtype, dtype_object
+from stable_softmax._libraries._operations import computed_dtype, dtype_object, native_dtype
 from stable_softmax._libraries._refusals import check_is_array, type_name_of
 
 _NUMPY = (np.ndarray, np.generic)
@@ -133,8 +133,9 @@ def _native(xp: ModuleType, array: Any) -> Any:
         own, limits = np.iinfo(array.dtype), xp.iinfo(default_dtype(xp, "integral"))
         if own.max > limits.max:
             array = np.clip(array, max(own.min, limits.min), limits.max)
+    array = np.asarray(array)
     try:
-        return xp.asarray(np.asarray(array))
+        return xp.asarray(array.astype(native_dtype(array.dtype), copy=False))
     except (TypeError, ValueError, NotImplementedError):
         return array  # of a dtype that the library has not, which is said where the dtype is looked at
 
@@ -210,13 +211,23 @@ def _floating_dtype(xp: ModuleType, dtype: Any) -> Any:
 
 
 def _result_dtype(xp: ModuleType, dtype: Any) -> Any:
-    named = getattr(xp, dtype, None) if isinstance(dtype, str) else dtype
+    named = native_dtype(_named(xp, dtype) if isinstance(dtype, str) else dtype)
     # An array, or NumPy itself: JAX would take their `dtype`, and warn. Of dtypes, only scalar types have that.
     is_dtype = not hasattr(named, "dtype") or isinstance(named, type)
     if named is not None and is_dtype and _is_floating(xp, named):
         return dtype_object(xp, named)
     library = xp.__name__.removeprefix("array_api_compat.")
     raise TypeError(f"dtype must be a real floating-point dtype of {library}, or its name, not {dtype!r}")
+
+
+def _named(xp: ModuleType, name: str) -> Any:
+    """Return what the library has under a name, or the dtype that NumPy knows by it, such as "f4"."""
+    if hasattr(xp, name) or not (is_numpy(xp) or takes_numpy(xp)):
+        return getattr(xp, name, None)
+    try:
+        return np.dtype(name)
+    except (TypeError, ValueError, SyntaxError):  # all of which NumPy raises for what is no name
+        return None
 
 
 def _is_floating(xp: ModuleType, dtype: Any) -> bool:

@@ -12,12 +12,17 @@ from stable_softmax._libraries import is_jax, is_numpy, is_torch, is_writable, w
 
 def computed_dtype(xp: ModuleType, dtype: Any) -> Any:
     """Return the dtype that results have: with 64 bits off, JAX computes with float64 arrays in float32."""
-    return xp.result_type(dtype) if is_jax(xp) else dtype
+    return xp.result_type(dtype) if is_jax(xp) else native_dtype(dtype)
 
 
 def dtype_object(xp: ModuleType, dtype: Any) -> Any:
-    """Return a dtype as arrays have it, and not as a scalar type."""
-    return dtype if is_torch(xp) else xp.empty(0, dtype=dtype).dtype
+    """Return a dtype as results have it, and not as a scalar type."""
+    return dtype if is_torch(xp) else native_dtype(xp.empty(0, dtype=native_dtype(dtype)).dtype)
+
+
+def native_dtype(dtype: Any) -> Any:
+    """Return a dtype in the byte order of the machine, as results of NumPy have it: other libraries take no other."""
+    return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
 
 
 def autocast_dtype(xp: ModuleType, logits: Any) -> Any:
