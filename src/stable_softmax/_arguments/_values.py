@@ -1,4 +1,4 @@
-"""Values that can be read for free: class ids, class weights and numbers that are out of range, and where."""
+"""Values that can be read for free: answers, class weights and numbers that are out of range, and where."""
 
 import math
 from numbers import Real
@@ -13,16 +13,21 @@ from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._labels import in_range, is_marked
 from stable_softmax._maths._targets import Criterion
 
+#: Targets that a subtraction was to leave at 0 may be this far below it.
+_LEAST_TARGET = -1e-3
+
 
 def checked_criterion(
     xp: ModuleType, criterion: Criterion, reference_answers: Any, layout: Layout, relative: bool
 ) -> Criterion:
-    """Raise for the first bad class id or weight where values can be read for free; elsewhere, make weights NaN.
+    """Raise for the first bad answer or weight where values can be read for free; elsewhere, make it NaN in the end.
 
     Only the ratios of relative weights matter, which therefore may lie beyond the dtype that the work is done in.
     """
     if criterion.class_ids is not None:
         _check_class_ids(xp, criterion, reference_answers, layout)
+    else:
+        criterion = criterion._replace(probabilities=_checked_probabilities(xp, criterion))
     if criterion.class_weights is None:
         return criterion
     dtype = layout.working
@@ -50,6 +55,26 @@ def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: An
             f"reference_answers must be class ids in [0, {shape[axis]}){kept}, "
             f"but is {value} at position {position}{remedy}"
         )
+
+
+def _checked_probabilities(xp: ModuleType, criterion: Criterion) -> Any:
+    """Return the target probabilities; raise for the first negative one that `where` keeps, or make them NaN."""
+    probabilities, where = criterion.probabilities, criterion.where
+    can_read = is_eager(xp, probabilities) and (where is None or is_eager(xp, where))
+    if can_read and (0 in probabilities.shape or xp.min(probabilities) >= _LEAST_TARGET):
+        return probabilities
+    is_negative = probabilities < _LEAST_TARGET
+    if where is not None:
+        is_negative = is_negative & where
+    if not can_read:
+        return converted(xp, nan_where(xp, is_negative, probabilities), probabilities.dtype)
+    if xp.any(is_negative):
+        position, value = first_false(xp, ~is_negative, probabilities)
+        raise ValueError(
+            f"reference_answers must be target probabilities, not below {_LEAST_TARGET}, but is {value:.4g} at position "
+            f"{position}; are logits and reference_answers swapped, or are these logarithms?"
+        )
+    return probabilities
 
 
 def _checked_weights(xp: ModuleType, class_weights: Any, dtype: Any) -> Any:

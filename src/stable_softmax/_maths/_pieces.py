@@ -3,7 +3,8 @@
 What has an entry for each row comes from the whole part alone, and what has one for each class from that and a piece.
 
 The columns of a part's lags and weights are: the label, and again with its class's weight; or the target probabilities;
-and for smoothing, the weights of the classes, and the classes, whose number the smoothed target is divided by.
+and for smoothing, the weights of the classes, and the classes, whose number the smoothed target is divided by. The last
+is there for the target probabilities of classes that `where` keeps, too.
 """
 
 from collections.abc import Callable
@@ -104,6 +105,8 @@ def losses(xp: ModuleType, part: _merging.Part, *criterion: Any, axes: tuple[int
     if given.class_ids is None:
         plain = xp.where(xp.isfinite(part.maximum), term(0), xp.nan)
         targets = _targets(None, given)
+        if part.weight.shape[axis] > 1:  # the last of which is the number of classes that are left
+            targets = targets._replace(counted=_column(part.weight, axis, -1) > 0)
     else:
         only_label = part._replace(lag=_column(part.lag, axis, 0), weight=_column(part.weight, axis, 0))
         plain, targets = _merging.crossentropy(xp, only_label), _targets(_column(part.weight, axis, 1), given)
@@ -243,6 +246,8 @@ def _dense_targets(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> 
     targets = [] if given.probabilities is None else [_probabilities(xp, logits, given, axis)]
     if not is_off(given.label_smoothing):
         targets += [_REDUCED * _weights(xp, logits, given, axis), _ones(xp, logits, given, axis)]
+    elif given.probabilities is not None and given.where is not None:
+        targets.append(_ones(xp, logits, given, axis))
     return targets
 
 
