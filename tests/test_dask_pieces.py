@@ -10,6 +10,7 @@ pytestmark = pytest.mark.only_backends("dask")
 
 CUTS = {"uneven": (1, 3, 0, 1, 1, 3), "with nothing first": (0, 5, 4), "single": (1,) * 9}
 OPTIONS = [(), ("where",), ("probabilities",), ("class_weights", "label_smoothing", "z_loss"), NAMES[:5]]
+OPTIONS += [("probabilities", "where", "z_loss"), (*NAMES[:3], *NAMES[4:])]
 LARGE = np.finfo(np.float64).max
 #: Infinities, NaN, nothing but -inf, and distances whose sums leave the dtype.
 ODD_ROWS = [
@@ -45,6 +46,8 @@ def test_losses_and_derivatives(names, cuts):
     answers, arrays = np.concatenate([case.answers, answers]), dict(case.arrays)
     if "where" in names:
         arrays["where"] = np.concatenate([arrays["where"], np.ones((len(ODD_ROWS), 9), bool)])
+    if {"where", "probabilities"} <= set(names):
+        arrays["where"][[1, 8, 10]] = False
     lazy, options = dask.array.from_array(logits, chunks=(5, cuts)), arrays | case.numbers | {"reduction": "none"}
     for function in (
         stable_softmax.value_and_grad_softmax_crossentropy_with_logits,
@@ -53,3 +56,15 @@ def test_losses_and_derivatives(names, cuts):
         results, expected = function(lazy, answers, **options), function(logits, answers, **options)
         for result, same in zip(*((r if isinstance(r, tuple) else (r,)) for r in (results, expected)), strict=True):
             np.testing.assert_allclose(result.compute(), same, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_negative_target_spoils_its_example_whichever_chunk_it_is_in(cuts, rows):
+    import dask.array
+
+    targets = np.full((2, 9), 1 / 9)
+    targets[1, 4] = -1
+    lazy = (dask.array.from_array(array, chunks=(rows, cuts)) for array in (np.zeros((2, 9)), targets))
+    losses = stable_softmax.softmax_crossentropy_with_logits(*lazy, where=np.arange(9) > 2)
+    np.testing.assert_allclose(losses, [np.log(6) * 6 / 9, np.nan])
