@@ -87,8 +87,17 @@ def _checked_weights(xp: ModuleType, class_weights: Any, dtype: Any) -> Any:
         return converted(xp, nan_where(xp, ~good, class_weights), dtype)
     if not xp.all(good):
         position, value = first_false(xp, good, xp.reshape(class_weights, (-1,)))
-        raise ValueError(f"class_weights must be finite and not negative, but is {value} at position {position}")
+        own, rule, remedy = class_weights.dtype, "be finite and not negative", ""
+        if 0 <= value <= xp.finfo(own).max:
+            rule = f"lie in the range of {_name_of(dtype)}, which the work is done in"
+            remedy = f": scale them, or pass dtype={_name_of(own)!r}"
+        raise ValueError(f"class_weights must {rule}, but is {value} at position {position}{remedy}")
     return converted(xp, class_weights, dtype)
+
+
+def _name_of(dtype: Any) -> str:
+    """Return the name of a dtype without its library's."""
+    return str(dtype).rpartition(".")[2]
 
 
 def checked_number(xp: ModuleType, name: str, value: Any, layout: Layout, largest: float) -> Any:
