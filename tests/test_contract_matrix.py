@@ -4,7 +4,18 @@ import math
 
 import numpy as np
 import pytest
-from contract_columns import COLUMNS, FUNCTIONS, assert_pattern, excluded, matching, negative, outside, results, row, weight
+from contract_columns import (
+    COLUMNS,
+    FUNCTIONS,
+    assert_pattern,
+    excluded,
+    matching,
+    negative,
+    outside,
+    results,
+    row,
+    weight,
+)
 from loss_options import with_arrays
 
 from stable_softmax import log_softmax, logsumexp, softmax
@@ -151,7 +162,9 @@ BATCHES = [
     row("mask (1, C)", PAIR, [0, 2], [LN2, LN2], HALVES, where=[[T, F, T]]),
     row("mask ()", PAIR, [1, 1], [LN3, LN3], [THIRDS, THIRDS], where=T),
     row("mask (N, 1)", PAIR, [1, 1], [LN3, NAN], [THIRDS, NANS], excluded(1), where=[[T], [F]]),
-    row("mask (N, 1), probabilities", PAIR, [FIRST, FIRST], [LN3, 0], [[-2 / 3, 1 / 3, 1 / 3], ZEROS], where=[[T], [F]]),
+    row(
+        "mask (N, 1), probabilities", PAIR, [FIRST, FIRST], [LN3, 0], [[-2 / 3, 1 / 3, 1 / 3], ZEROS], where=[[T], [F]]
+    ),
     row("mask (C,) of nothing", PAIR, [FIRST, FIRST], [0, 0], [ZEROS, ZEROS], where=[F, F, F]),
     row("mask () of nothing, mean", PAIR, [FIRST, FIRST], 0, [ZEROS, ZEROS], **MEAN, where=F),
     row("mask (N, 1), ignored", PAIR, [1, 9], [LN3, 0], [THIRDS, ZEROS], where=[[T], [F]], ignore_index=9),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from stable_softmax._maths import _merging, _objective
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._differences import difference
-from stable_softmax._maths._labels import in_range, is_entry, is_marked, ones_along
+from stable_softmax._maths._labels import in_range, is_entry, is_marked, ones_along, relative_ids
 from stable_softmax._maths._products import product
 from stable_softmax._maths._sums import accurate_sum
 from stable_softmax._maths._targets import Criterion, Targets, is_off, left_of, weights_of
@@ -85,7 +85,7 @@ def part_of_statistics(
     xp: ModuleType, logits: Any, class_ids: Any, axes: tuple[int, ...], first_class: int
 ) -> _merging.Part:
     """Return the statistics of some of the classes."""
-    maximum, tail, lag, weight = _merging.statistics(xp, logits, class_ids - first_class, axes)
+    maximum, tail, lag, weight = _merging.statistics(xp, logits, relative_ids(xp, class_ids, first_class), axes)
     return _merging.Part(maximum, tail, xp.zeros_like(tail), lag, weight)
 
 
@@ -223,7 +223,7 @@ def _left(xp: ModuleType, logits: Any, given: Criterion, axis: int, first_class:
     logits = _masked(xp, logits, given.where)
     if given.class_ids is None:
         return logits, None
-    class_ids = given.class_ids - first_class
+    class_ids = relative_ids(xp, given.class_ids, first_class)
     if given.where is not None and logits.shape[axis] > 0:
         class_ids = xp.where(is_marked(xp, given.where, class_ids, logits.shape, axis), class_ids, -1)
     if given.ignored_id is not None:
