@@ -11,7 +11,7 @@ import numpy as np
 from stable_softmax._arguments._types import Axis
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_numpy, namespace, takes_numpy
-from stable_softmax._libraries._operations import computed_dtype, dtype_object, native_dtype
+from stable_softmax._libraries._operations import computed_dtype, dtype_object, native_dtype, without_empty_chunks
 from stable_softmax._libraries._refusals import check_is_array, type_name_of
 
 _NUMPY = (np.ndarray, np.generic)
@@ -123,11 +123,11 @@ def _mixed(given: dict[str, Any]) -> str:
 
 
 def _native(xp: ModuleType, array: Any) -> Any:
-    """Return an array of the namespace, and NumPy's own type for one that is derived from it."""
+    """Return an array of the namespace as the work takes it, and NumPy's own type for one that is derived from it."""
     if type(array) is np.ndarray and is_numpy(xp):
         return array
     if not is_of_numpy(array):
-        return array
+        return without_empty_chunks(xp, array)
     if takes_numpy(xp) and array.dtype.kind in "iu":
         # JAX cuts integers to those that it has. Class ids that are out of range have to stay so.
         own, limits = np.iinfo(array.dtype), xp.iinfo(default_dtype(xp, "integral"))

@@ -5,6 +5,7 @@ from numbers import Real
 from types import ModuleType
 from typing import Any
 
+from stable_softmax import _execution
 from stable_softmax._arguments._arrays import is_of_kind, wider_dtype
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_eager, warns
@@ -60,21 +61,28 @@ def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: An
 def _checked_probabilities(xp: ModuleType, criterion: Criterion) -> Any:
     """Return the target probabilities; raise for the first negative one that `where` keeps, or make them NaN."""
     probabilities, where = criterion.probabilities, criterion.where
-    can_read = is_eager(xp, probabilities) and (where is None or is_eager(xp, where))
-    if can_read and (0 in probabilities.shape or xp.min(probabilities) >= _LEAST_TARGET):
+    if not (is_eager(xp, probabilities) and (where is None or is_eager(xp, where))):
+        return _execution.on_each(_without_negative, xp, probabilities, where)
+    if 0 in probabilities.shape or xp.min(probabilities) >= _LEAST_TARGET:
         return probabilities
-    is_negative = probabilities < _LEAST_TARGET
-    if where is not None:
-        is_negative = is_negative & where
-    if not can_read:
-        return converted(xp, nan_where(xp, is_negative, probabilities), probabilities.dtype)
+    is_negative = _is_negative(probabilities, where)
     if xp.any(is_negative):
         position, value = first_false(xp, ~is_negative, probabilities)
         raise ValueError(
-            f"reference_answers must be target probabilities, not below {_LEAST_TARGET}, but is {value:.4g} at position "
-            f"{position}; are logits and reference_answers swapped, or are these logarithms?"
+            f"reference_answers must be target probabilities, not below {_LEAST_TARGET}, but is {value:.4g} "
+            f"at position {position}; are logits and reference_answers swapped, or are these logarithms?"
         )
     return probabilities
+
+
+def _without_negative(xp: ModuleType, probabilities: Any, where: Any) -> Any:
+    return converted(xp, nan_where(xp, _is_negative(probabilities, where), probabilities), probabilities.dtype)
+
+
+def _is_negative(probabilities: Any, where: Any) -> Any:
+    """Return which of the target probabilities that `where` keeps are negative by more than rounding."""
+    is_negative = probabilities < _LEAST_TARGET
+    return is_negative if where is None else is_negative & where
 
 
 def _checked_weights(xp: ModuleType, class_weights: Any, dtype: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stable_softmax._libraries import is_jax, is_numpy, is_torch, is_writable, warns
+from stable_softmax._libraries import is_dask, is_jax, is_numpy, is_torch, is_writable, warns
 
 
 def computed_dtype(xp: ModuleType, dtype: Any) -> Any:
@@ -23,6 +23,15 @@ def dtype_object(xp: ModuleType, dtype: Any) -> Any:
 def native_dtype(dtype: Any) -> Any:
     """Return a dtype in the byte order of the machine, as results of NumPy have it: other libraries take no other."""
     return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
+
+
+def without_empty_chunks(xp: ModuleType, array: Any) -> Any:
+    """Return an array, and Dask's without chunks of length 0: Dask fails to reshape them, or to find their maximum."""
+    if not is_dask(xp) or all(0 not in sizes for sizes in array.chunks):
+        return array
+    if 0 in array.shape:  # which Dask may leave in its chunks
+        return xp.zeros_like(array, chunks=array.shape)
+    return array.rechunk(tuple(tuple(filter(None, sizes)) for sizes in array.chunks))
 
 
 def autocast_dtype(xp: ModuleType, logits: Any) -> Any:
