@@ -11,7 +11,13 @@ import numpy as np
 from stable_softmax._arguments._types import Axis
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_numpy, namespace, takes_numpy
-from stable_softmax._libraries._operations import computed_dtype, dtype_object, native_dtype, without_empty_chunks
+from stable_softmax._libraries._operations import (
+    computed_dtype,
+    dtype_object,
+    native_dtype,
+    on_one_mesh,
+    without_empty_chunks,
+)
 from stable_softmax._libraries._refusals import check_is_array, type_name_of
 
 _NUMPY = (np.ndarray, np.generic)
@@ -31,7 +37,8 @@ def together(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
     xp = _namespace(given)
     for name, array in given.items():
         _check_known_shape(name, array)
-    return xp, *(None if array is None else _native(xp, array) for array in arrays)
+    given = on_one_mesh(xp, given)
+    return xp, *(_native(xp, given[name]) if name in given else None for name in (*required, *optional))
 
 
 def kept_for_numpy(function: Callable[..., Any]) -> Callable[..., Any]:

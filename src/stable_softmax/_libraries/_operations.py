@@ -34,6 +34,15 @@ def without_empty_chunks(xp: ModuleType, array: Any) -> Any:
     return array.rechunk(tuple(tuple(filter(None, sizes)) for sizes in array.chunks))
 
 
+def on_one_mesh(xp: ModuleType, arrays: dict[Any, Any]) -> dict[Any, Any]:
+    """Return arrays by their names: PyTorch's plain tensors beside DTensors as DTensors, whole on all devices."""
+    if not is_torch(xp):
+        return arrays
+    from stable_softmax._libraries import _torch
+
+    return _torch.on_one_mesh(arrays)
+
+
 def autocast_dtype(xp: ModuleType, logits: Any) -> Any:
     """Return the dtype that PyTorch's autocast gives to a loss; None where it does not."""
     if not is_torch(xp):
