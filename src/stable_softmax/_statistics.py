@@ -160,7 +160,8 @@ def softmax_statistics(
     axis : int
         The axis that holds the classes.
     first_class : int, or integer array ()
-        The class id of the first of these classes.
+        The class id of the first of these classes, not negative. Where its value cannot be read and is negative, no
+        class id is one of these classes.
 
     Returns
     -------
