@@ -239,20 +239,20 @@ def _named(xp: ModuleType, name: str) -> Any:
 
 def _is_floating(xp: ModuleType, dtype: Any) -> bool:
     """Return whether a dtype is real floating, and holds more than the eight bits of numbers that are only stored."""
-    return is_of_kind(xp, dtype, "real floating") and _bits(xp, dtype) > 8
+    return is_of_kind(xp, dtype, "real floating") and bits_of(xp, dtype) > 8
 
 
 def _working_dtype(xp: ModuleType, floating: Any, result: Any) -> Any:
     """Return the dtype to work in: at least single precision, and what logits and result have."""
     widest = wider_dtype(xp, floating, result)
-    return widest if _bits(xp, widest) >= 32 else dtype_object(xp, xp.float32)
+    return widest if bits_of(xp, widest) >= 32 else dtype_object(xp, xp.float32)
 
 
 def wider_dtype(xp: ModuleType, first: Any, second: Any) -> Any:
     """Return the wider of two real floating dtypes, and the first of two that are as wide."""
-    return second if _bits(xp, second) > _bits(xp, first) else first
+    return second if bits_of(xp, second) > bits_of(xp, first) else first
 
 
-def _bits(xp: ModuleType, dtype: Any) -> int:
+def bits_of(xp: ModuleType, dtype: Any) -> int:
     # What NumPy knows of a dtype is there at once, also for dtypes that its finfo does not take.
     return dtype.itemsize * 8 if isinstance(dtype, np.dtype) else int(xp.finfo(dtype).bits)

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax import _execution
-from stable_softmax._arguments._arrays import is_of_kind, wider_dtype
+from stable_softmax._arguments._arrays import bits_of, is_of_kind, wider_dtype
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_eager, warns
 from stable_softmax._libraries._operations import all_in_range, nan_where, without_gradient
@@ -28,7 +28,7 @@ def checked_criterion(
     if criterion.class_ids is not None:
         _check_class_ids(xp, criterion, reference_answers, layout)
     else:
-        criterion = criterion._replace(probabilities=_checked_probabilities(xp, criterion))
+        criterion = criterion._replace(probabilities=_checked_probabilities(xp, criterion, layout.working))
     if criterion.class_weights is None:
         return criterion
     dtype = layout.working
@@ -58,9 +58,11 @@ def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: An
         )
 
 
-def _checked_probabilities(xp: ModuleType, criterion: Criterion) -> Any:
+def _checked_probabilities(xp: ModuleType, criterion: Criterion, dtype: Any) -> Any:
     """Return the target probabilities; raise for the first negative one that `where` keeps, or make them NaN."""
     probabilities, where = criterion.probabilities, criterion.where
+    if bits_of(xp, probabilities.dtype) <= 8:  # which PyTorch has no comparison for
+        probabilities = converted(xp, probabilities, dtype)
     if not (is_eager(xp, probabilities) and (where is None or is_eager(xp, where))):
         return _execution.on_each(_without_negative, xp, probabilities, where)
     if 0 in probabilities.shape or xp.min(probabilities) >= _LEAST_TARGET:
