@@ -80,6 +80,13 @@ def excluded(value):
     return outside(value, kept=" that where keeps")
 
 
+def negative(value, position="(1, 0)"):
+    return (
+        f"reference_answers must be target probabilities, not below -0.001, but is {value} at position {position}; "
+        "are logits and reference_answers swapped, or are these logarithms?"
+    )
+
+
 def weight(value):
     return f"class_weights must be finite and not negative, but is {value} at position (1,)"
 

@@ -241,3 +241,18 @@ def test_nothing_is_ignored_among_probabilities(library):
     z = logits_of(library, 2, 3)
     with pytest.raises(ValueError, match=r"^ignore_index needs class ids, but reference_answers are probabilities of"):
         stable_softmax.softmax_crossentropy_with_logits(z, z, ignore_index=-100)
+
+
+@pytest.mark.only_backends("numpy", "torch", "array-api-strict")
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_weights_beyond_the_dtype_that_the_work_is_done_in(library, reduction):
+    z, y = library.logits([[0.0, 1.0]], "float32"), library.array(np.zeros(1, np.int64))
+    options = {"class_weights": library.array(np.asarray([1.0, 1e300])), "reduction": reduction}
+    expected = (
+        r"^class_weights must lie in the range of float32, which the work is done in, but is 1e\+300 at position "
+        r"\(1,\): scale them, or pass dtype='float64'$"
+    )
+    with pytest.raises(ValueError, match=expected):
+        stable_softmax.softmax_crossentropy_with_logits(z, y, **options)
+    stable_softmax.softmax_crossentropy_with_logits(z, y, **options, dtype="float64")
+    stable_softmax.softmax_crossentropy_with_logits(z, y, **options | {"reduction": "mean"})

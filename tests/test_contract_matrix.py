@@ -4,7 +4,18 @@ import math
 
 import numpy as np
 import pytest
-from contract_columns import COLUMNS, FUNCTIONS, assert_pattern, excluded, matching, outside, results, row, weight
+from contract_columns import (
+    COLUMNS,
+    FUNCTIONS,
+    assert_pattern,
+    excluded,
+    matching,
+    negative,
+    outside,
+    results,
+    row,
+    weight,
+)
 from loss_options import with_arrays
 
 from stable_softmax import log_softmax, logsumexp, softmax
@@ -54,7 +65,11 @@ EXAMPLES = [
     row("probabilities", FLAT, [0.25, 0.75, 0], LN3, [1 / 12, -5 / 12, 1 / 3]),
     row("sum 2", FLAT, [1.0, 1, 0], 2 * LN3, [-1 / 3, -1 / 3, 2 / 3]),
     row("sum 0", FLAT, [0.0, 0, 0], *NOTHING),
-    row("negative probability", FLAT, [-1.0, 1.5, 0.5], LN3, [4 / 3, -7 / 6, -1 / 6]),
+    row("negative probability", FLAT, [-1.0, 1.5, 0.5], *SPOILED, negative(-1)),
+    row("negative probability, weight 0", FLAT, [-1.0, 1, 1], *SPOILED, negative(-1), class_weights=[0, 1, 1]),
+    row("negative probability, smoothing 1", FLAT, [1, -2.3, 0], *SPOILED, negative(-2.3, "(1, 1)"), label_smoothing=1),
+    row("negative and NaN probability", FLAT, [NAN, 1, -INF], *SPOILED, negative("-inf", "(1, 2)")),
+    row("rounded probability", FLAT, [-0.001, 0.501, 0.5], LN3, [1 / 3 + 0.001, 1 / 3 - 0.501, -1 / 6]),
     row("NaN probability", FLAT, [NAN, 0.5, 0.5], *SPOILED),
     row("probability 0 at -inf", [0, 0, -INF], FIRST, LN2, [-0.5, 0.5, 0]),
     row("probability at -inf", [0, 0, -INF], [0.75, 0, 0.25], INF, [-0.25, 0.5, -0.25]),
@@ -74,7 +89,14 @@ EXAMPLES = [
     row("mask leaves no class", FLAT, 0, *SPOILED, excluded(0), where=[F, F, F]),
     row("mask, id C", FLAT, 3, *SPOILED, excluded(3), where=[T, F, T]),
     row("mask excludes NaN probability", [0, INF, 0], [1, NAN, 0], LN2, [-0.5, 0, 0.5], where=[T, F, T]),
-    row("mask leaves probabilities no class", FLAT, FIRST, *SPOILED, where=[F, F, F]),
+    row("mask excludes negative probability", FLAT, [1, -9.0, 0], LN2, [-0.5, 0, 0.5], where=[T, F, T]),
+    row("mask leaves negative probability", FLAT, [1, NAN, -9], *SPOILED, negative(-9, "(1, 2)"), where=[T, F, T]),
+    row("mask excludes all of the target", FLAT, [0.0, 1, 0], *NOTHING, where=[T, F, T]),
+    row("mask excludes some of the target", FLAT, [0.5, 0.5, 0], LN2 / 2, [-0.25, 0, 0.25], where=[T, F, T]),
+    row("mask leaves probabilities no class", [NAN, INF, -INF], [1, NAN, -9], *NOTHING, where=[F, F, F]),
+    row("mask leaves nothing, all options", FLAT, FIRST, *NOTHING, **EVERYTHING | {"where": [F, F, F]}),
+    row("mask leaves all -inf", [-INF, 0, -INF], FIRST, *SPOILED, where=[T, F, T]),
+    row("mask leaves all -inf, no target", [-INF, 0, -INF], [0.0, 1, 0], *SPOILED, where=[T, F, T]),
     # class_weights
     row("weights", FLAT, 1, 2 * LN3, [2 / 3, -4 / 3, 2 / 3], class_weights=[1, 2, 3]),
     row("weights, probabilities", FLAT, [0.5, 0.5, 0], LN3, [1 / 12, -5 / 12, 1 / 3], class_weights=[0.5, 1.5, 0]),
@@ -140,6 +162,11 @@ BATCHES = [
     row("mask (1, C)", PAIR, [0, 2], [LN2, LN2], HALVES, where=[[T, F, T]]),
     row("mask ()", PAIR, [1, 1], [LN3, LN3], [THIRDS, THIRDS], where=T),
     row("mask (N, 1)", PAIR, [1, 1], [LN3, NAN], [THIRDS, NANS], excluded(1), where=[[T], [F]]),
+    row(
+        "mask (N, 1), probabilities", PAIR, [FIRST, FIRST], [LN3, 0], [[-2 / 3, 1 / 3, 1 / 3], ZEROS], where=[[T], [F]]
+    ),
+    row("mask (C,) of nothing", PAIR, [FIRST, FIRST], [0, 0], [ZEROS, ZEROS], where=[F, F, F]),
+    row("mask () of nothing, mean", PAIR, [FIRST, FIRST], 0, [ZEROS, ZEROS], **MEAN, where=F),
     row("mask (N, 1), ignored", PAIR, [1, 9], [LN3, 0], [THIRDS, ZEROS], where=[[T], [F]], ignore_index=9),
     row("axis 0", [[0.0, 0]] * 3, [1, 0], [2 * LN2, LN2], [[1, -0.5], [-1, 0.5], [0, 0]], **AXIS_0),
     row("mean of the counted", [FLAT, NANS], [1, 9], LN3, [THIRDS, ZEROS], **MEAN, ignore_index=9),

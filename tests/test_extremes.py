@@ -40,7 +40,7 @@ def test_weight_beyond_the_dtype_of_the_work(backend):
     z, y = backend.logits(LOGITS, "float32"), backend.array(IDS)
     weighted, weights = with_arrays(softmax_crossentropy_with_logits, ("class_weights",)), [1.0, 1e39]
     if backend.reads_values:
-        with pytest.raises(ValueError, match=r"^class_weights must be finite .*, but is 1e\+39 at position \(1,\)$"):
+        with pytest.raises(ValueError, match=r"^class_weights must lie in the range of float32, .*, but is 1e\+39 at"):
             backend.call(weighted, z, y, backend.logits(weights, "float64"))
     else:
         losses = backend.call(weighted, z, y, backend.logits(weights, "float64"))

@@ -124,9 +124,10 @@ def test_optax_agrees():
         expected = optax.softmax_cross_entropy(z, optax.smooth_labels(t, smoothing))
         result = softmax_crossentropy_with_logits(z, t, label_smoothing=smoothing)
         np.testing.assert_allclose(result, expected, **TOLERANCE)
+    some = where.at[5, :].set(False)  # which leaves no class, and so nothing to sum
     np.testing.assert_allclose(
-        softmax_crossentropy_with_logits(z, t, where=where),
-        optax.softmax_cross_entropy(z, t, where=where),
+        softmax_crossentropy_with_logits(z, t, where=some),
+        optax.softmax_cross_entropy(z, t, where=some),
         **TOLERANCE,
     )
     y = jnp.asarray(rng.integers(0, 6, size=40))
@@ -136,6 +137,24 @@ def test_optax_agrees():
         optax.softmax_cross_entropy_with_integer_labels(z, y, where=masked),
         **TOLERANCE,
     )
+
+
+def test_example_without_a_class_has_no_slope_to_anything():
+    """Whatever its logits are: NaN beside 0 would be NaN."""
+    where = jnp.asarray([[False] * 3, [True] * 3])
+    rows = jnp.asarray([[jnp.nan, jnp.inf, 0], [1, 2, 3]]), jnp.asarray([[jnp.nan, 0.5, 0.5], [0.2, 0.3, 0.5]])
+
+    @partial(jax.grad, argnums=(0, 1, 2, 3, 4))
+    def slopes(z, t, weights, smoothing, z_loss, where):
+        options = {"class_weights": weights, "label_smoothing": smoothing, "z_loss": z_loss, "where": where}
+        return softmax_crossentropy_with_logits(z, t, **options, reduction="sum")
+
+    both, one = (slopes(*(a[i:] for a in rows), jnp.ones(3), 0.1, 0.5, where[i:]) for i in (0, 1))
+    for given, expected in zip(both[:2], one[:2], strict=True):
+        np.testing.assert_array_equal(given[0], jnp.zeros(3))
+        np.testing.assert_allclose(given[1:], expected, **SAME)
+    for given, expected in zip(both[2:], one[2:], strict=True):
+        np.testing.assert_allclose(given, expected, **SAME)
 
 
 @pytest.mark.parametrize("axis", [-1, 0, (0, 1)], ids=str)

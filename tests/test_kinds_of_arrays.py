@@ -85,7 +85,7 @@ def test_no_examples_along_several_axes(library):
 def test_dtype_by_its_name(library, function):
     z = library.logits([[1.0, 2.0]], "float64")
     assert function(z, dtype="float32").dtype == library.dtype("float32")
-    for name in ("int32", "float33", "", "softmax"):
+    for name in ("int32", "float33", "", "softmax", ",", "1f4", "f4,", "f4, f4("):
         with pytest.raises(TypeError, match=r"^dtype must be a real floating-point dtype of (?!array_api_compat)"):
             function(z, dtype=name)
 
@@ -243,3 +243,64 @@ threading.Thread(target=late).start()
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert run.stdout == "0.1\n", run.stderr
+
+
+def swapped(array):
+    """Return an array whose bytes are in the order that is not the machine's."""
+    return array.astype(array.dtype.newbyteorder("S"))
+
+
+@pytest.mark.only_backends("numpy", "dask")
+def test_results_have_the_byte_order_of_the_machine(library):
+    """As those of NumPy have: other libraries refuse the other order."""
+    rng = np.random.default_rng(3)
+    z, t, y = rng.normal(size=(6, 4)).astype(np.float32), rng.dirichlet(np.ones(4), size=6), np.arange(6) % 4
+    options = {"class_weights": np.asarray([1, 2, 0.5, 1]), "where": np.ones(4, bool), "reduction": "mean"}
+
+    def results(ordered, **dtype):
+        z_, y_, t_, w_ = (library.array(ordered(array)) for array in (z, y, t, options["class_weights"]))
+        for function in NORMALIZATIONS:
+            yield function(z_, **dtype)
+        for answers in (y_, t_):
+            given = {**options, "class_weights": w_, **dtype}
+            yield from value_and_grad_softmax_crossentropy_with_logits(z_, answers, **given)
+            yield hvp_softmax_crossentropy_with_logits(z_, answers, z_, **given)
+            yield stable_softmax.hessian_diagonal_softmax_crossentropy_with_logits(z_, answers, **given)
+            loss, gradients = stable_softmax.value_and_grad_linear_softmax_crossentropy(
+                z_, z_[:4], answers, bias=z_[0], **given
+            )
+            yield from (loss, *gradients)
+            yield stable_softmax.linear_softmax_crossentropy(z_, z_[:4], answers, **given | {"reduction": "none"})
+        if not dtype:
+            statistics = stable_softmax.softmax_statistics(z_, y_)
+            yield from (*statistics, statistics.logsumexp(), statistics.crossentropy())
+
+    for dtype in ({}, {"dtype": np.dtype("f8").newbyteorder("S")}):
+        for result, same in zip(results(swapped, **dtype), results(np.asarray, **dtype), strict=True):
+            assert result.dtype.isnative
+            assert np.asarray(result).dtype == same.dtype
+            np.testing.assert_array_equal(result, same)
+
+
+@pytest.mark.only_backends("numpy", "jax", "dask")
+def test_dtypes_by_the_names_that_numpy_has_for_them(library):
+    z = library.array(np.zeros((2, 3), np.float32))
+    for name in ("f8", ">f8", "<f8", "double", np.dtype(">f8")):
+        assert stable_softmax.softmax(z, dtype=name).dtype == np.dtype("float64")
+
+
+@pytest.mark.only_backends("jax", "dask")
+@pytest.mark.parametrize("kind", ["i2", "i4", "i8", "u4", "f2", "f4", "f8"])
+def test_numpy_arrays_of_any_byte_order_beside_those_of_the_library(library, kind):
+    z, y, t = np.zeros((2, 3), np.float32), np.asarray([0, 2]), np.asarray([[0.25, 0.75, 0], [0, 0, 1]])
+    answers = (t if kind.startswith("f") else y).astype(kind)
+    options = {"class_weights": np.asarray([1, 2, 4]).astype(kind), "where": np.ones(3, bool)}
+    given = answers, np.ones((2, 3), kind)
+    expected = hvp_softmax_crossentropy_with_logits(library.array(z), *given, **options)
+    options["class_weights"] = swapped(options["class_weights"])
+    results = hvp_softmax_crossentropy_with_logits(library.array(z), *map(swapped, given), **options)
+    np.testing.assert_array_equal(library.numpy(results), library.numpy(expected))
+    weight = swapped(np.eye(3).astype(kind))
+    losses = stable_softmax.linear_softmax_crossentropy(library.array(z), weight, swapped(answers), reduction="none")
+    same = softmax_crossentropy_with_logits(library.array(z), answers)
+    np.testing.assert_allclose(library.numpy(losses), library.numpy(same), rtol=1e-6)

@@ -39,6 +39,8 @@ def drawn(options, shape=(EXAMPLES,)):
     answers = class_ids
     if options.pop("probabilities", False):
         answers = rng.dirichlet(np.ones(CLASSES), size=shape)
+        options["where"][1::7] = False
+        features[1::7] = np.nan
     return features, weight, answers, bias, options
 
 
@@ -182,6 +184,18 @@ def test_bad_argument(function, name):
         given["features"] = np.zeros((2, 3, 4))
     with pytest.raises(error, match=message):
         function(**(given | {name.partition(",")[0]: value}))
+
+
+def test_negative_target_is_named_or_spoils_its_example(library):
+    targets = np.full((2, 3, 2), 0.5)
+    targets[1, 2] = [-2.3, 3.3]
+    arrays = [library.array(array) for array in (np.ones((2, 3, 4)), np.eye(2, 4), targets)]
+    if library.reads_values:
+        with pytest.raises(ValueError, match=r"^reference_answers must .*, but is -2.3 at position \(1, 2, 0\); are"):
+            linear_softmax_crossentropy(*arrays)
+    else:
+        losses = linear_softmax_crossentropy(*arrays, reduction="none")
+        np.testing.assert_array_equal(np.isnan(library.numpy(losses)), [[False] * 3, [False, False, True]])
 
 
 @pytest.mark.only_backends("numpy", "torch", "array-api-strict")

@@ -80,7 +80,7 @@ def test_reductions_are_sums_of_the_rows_over_their_divisor(library, names):
 
 @pytest.mark.parametrize("names", [("probabilities",), ("where", "class_weights", "probabilities")], ids="+".join)
 def test_loss_and_gradient_are_linear_in_the_probabilities(library, dtype, names):
-    """Negative ones too: multiples of 1/16 make the combinations of targets exact."""
+    """Whatever their sum is: multiples of 1/16 make the combinations of targets exact."""
     case = moderate_case(names, dtype=dtype)
     first, second = np.random.default_rng(9).integers(0, 9, size=(2, *case.logits.shape)) / 16
 
@@ -92,11 +92,11 @@ def test_loss_and_gradient_are_linear_in_the_probabilities(library, dtype, names
     # Each of three results is off by its own rounding, relative to its terms; three units are for the final one.
     working = PRECISIONS["float64" if dtype == "float64" else "float32"]
     units = 3 * PRECISIONS[dtype].unit_roundoff + 64 * working.unit_roundoff
-    targets = np.sum((first + second) * case.option("class_weights", 1.0), axis=1, keepdims=True)
-    for factor in (0.5, -0.5, -1.0):
+    targets = np.sum((first + 2 * second) * case.option("class_weights", 1.0), axis=1, keepdims=True)
+    for factor in (0.5, 1.0, 2.0):
         loss, gradient = results(first + factor * second)
         (loss_a, gradient_a), (loss_b, gradient_b) = results(first), results(second)
-        assert np.all(np.abs(loss - (loss_a + factor * loss_b)) <= units * (loss_a + loss_b))
+        assert np.all(np.abs(loss - (loss_a + factor * loss_b)) <= units * (loss_a + factor * loss_b))
         assert np.all(np.abs(gradient - (gradient_a + factor * gradient_b)) <= units * targets)
 
 

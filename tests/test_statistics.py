@@ -1,6 +1,7 @@
 """Statistics of parts of the classes: however they are cut and merged, the results are those of all classes at once."""
 
 import random
+from contextlib import nullcontext
 from functools import reduce
 from itertools import pairwise
 
@@ -253,3 +254,55 @@ def test_a_tuple_of_arrays_survives_what_tuples_do(library):
     statistics = softmax_statistics(library.array(np.zeros((2, 3))), library.array(np.zeros(2, np.int64)))
     again = SoftmaxStatistics(*statistics)
     np.testing.assert_array_equal(library.numpy(again.crossentropy()), library.numpy(statistics.crossentropy()))
+
+
+@pytest.mark.parametrize("bits", [pytest.param(32, marks=pytest.mark.only_backends("jax")), 64])
+def test_class_ids_do_not_wrap_around(library, bits):
+    """The difference of the largest class id and the smallest integer is 1 once it has wrapped around."""
+    largest = 2 ** (bits - 1) - 1
+    with library.in_32_bits() if bits == 32 else nullcontext():
+        z = library.array(np.zeros((3, 3), np.float32))
+        y = library.array(np.asarray([-largest - 1, largest, -largest], f"int{bits}"))
+        statistics = softmax_statistics(z, y, first_class=largest)
+        np.testing.assert_array_equal(library.numpy(statistics.weight), [0, 1, 0])
+        for beyond in (largest + 1, 2 * largest, 10**30):
+            with pytest.raises(ValueError, match=rf"^first_class must lie in \[0, {largest}\], .*, but is {beyond}$"):
+                softmax_statistics(z, y, first_class=beyond)
+
+
+@pytest.mark.only_backends("jax")
+@pytest.mark.parametrize("bits", [32, 64])
+def test_traced_first_class_out_of_range_makes_losses_nan(library, bits):
+    jax, largest = library.jax, 2 ** (bits - 1) - 1
+
+    @jax.jit
+    def weights(y, first_class):
+        return softmax_statistics(jax.numpy.zeros((y.shape[0], 3)), y, first_class=first_class).weight
+
+    with library.in_32_bits() if bits == 32 else nullcontext():
+        y = library.array(np.asarray([-largest - 1, -5, -1, 0, 2, largest], f"int{bits}"))
+        for kind, first_class, expected in (
+            ("int", largest, [0, 0, 0, 0, 0, 1]),
+            ("int", 1, [0, 0, 0, 0, 1, 0]),
+            ("int", -1, [0] * 6),
+            ("int", -5, [0] * 6),
+            ("int", -largest - 1, [0] * 6),
+            ("uint", 0, [0, 0, 0, 1, 1, 0]),
+            ("uint", largest + 1, [0] * 6),
+            ("uint", 2 * largest + 1, [0] * 6),
+        ):
+            first_class = library.array(np.asarray(first_class, f"{kind}{bits}"))
+            np.testing.assert_array_equal(weights(y, first_class), expected)
+            if first_class < 0 or first_class > largest:
+                with pytest.raises(ValueError, match=r"^first_class must "):
+                    softmax_statistics(jax.numpy.zeros((6, 3)), y, first_class=first_class)
+
+
+@pytest.mark.only_backends("numpy", "jax", "torch", "array-api-strict")
+def test_first_class_may_be_an_array_of_any_integer_dtype(library):
+    z, y = library.array(np.zeros((2, 3))), library.array(np.asarray([5, 8]))
+    for kind in ("uint8", "int16", "uint32", "int64"):
+        statistics = softmax_statistics(z, y, first_class=library.array(np.asarray(5, kind)))
+        np.testing.assert_array_equal(library.numpy(statistics.weight), [1, 0])
+    with pytest.raises(ValueError, match=r"^first_class must not be negative, but is -5$"):
+        softmax_statistics(z, y, first_class=library.array(np.asarray(-5)))

@@ -151,6 +151,22 @@ def test_derivatives_to_logits_probabilities_and_weights(names, reduction):
     assert gradcheck(bound(grad_softmax_crossentropy_with_logits, reduction), smooth)
 
 
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_derivatives_where_a_mask_leaves_no_class_or_targets_are_slightly_negative(reduction):
+    torch.manual_seed(0)
+    targets = torch.tensor([[-5e-4, 0.5, 0.6], [0.2, 0.3, 0.5], [0.1, 0, 0.9]]).double()
+    smooth = [torch.randn(3, 3).double(), targets, torch.rand(3).double(), torch.tensor(0.1), torch.tensor(0.5)]
+    smooth = [tensor.double().requires_grad_() for tensor in smooth]
+    where = torch.tensor([[True] * 3, [False] * 3, [True, False, True]])
+
+    def loss(logits, targets, weights, smoothing, z_loss):
+        options = {"class_weights": weights, "label_smoothing": smoothing, "z_loss": z_loss, "where": where}
+        return softmax_crossentropy_with_logits(logits, targets, **options, reduction=reduction)
+
+    assert gradcheck(loss, smooth)
+    assert gradgradcheck(loss, smooth)
+
+
 @pytest.mark.parametrize("names", EACH_COMBINATION)
 def test_autograd_of_the_loss_is_the_gradient(names):
     smooth, bound = tensors_of(names)

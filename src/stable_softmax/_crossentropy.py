@@ -29,12 +29,14 @@ def softmax_crossentropy_with_logits(
     logits : array (..., C, ...)
         Unnormalized log-probabilities, in nats, of any real floating or integer dtype.
     reference_answers : integer array of the shape of `logits` without `axis`, or real array of the shape of `logits`
-        The right class of each example, in [0, C); or target probabilities `t`, whose sum need not be 1: the loss is
-        linear in them.
+        The right class of each example, in [0, C); or target probabilities `t`, not below -0.001, whose sum need not
+        be 1: the loss is linear in them. What they have at classes that `where` excludes does not count: normalize
+        them over the other classes if they are to sum to 1.
     axis : int
         The axis that holds the classes: 1 for logits (N, C, H, W). Where lengths are equal, class ids fit others too.
     where : boolean array that broadcasts to `logits`, optional
-        The classes to keep. The others have probability 0, whatever their logits hold.
+        The classes to keep. The others have probability 0, whatever their logits hold. Where none is left, the loss of
+        target probabilities is 0, and every class id is out of range.
     class_weights : array (C,), optional
         Finite and not negative: `w` below. The mean over class ids is over the weights of the right classes.
     label_smoothing : float, or array ()
@@ -57,8 +59,8 @@ def softmax_crossentropy_with_logits(
     Raises
     ------
     TypeError, ValueError
-        Where an argument's type, dtype, shape or range is not as above. A class id out of range gives NaN instead
-        where reading values is not free: under JAX and Dask, and on GPUs.
+        Where an argument's type, dtype, shape or range is not as above. A class id or target out of range gives NaN
+        instead where reading values is not free: under JAX and Dask, and on GPUs.
 
     Notes
     -----

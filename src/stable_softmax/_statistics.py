@@ -8,7 +8,7 @@ from stable_softmax._arguments._parts import check_labels, part_of_classes
 from stable_softmax._arguments._types import AnyArray
 from stable_softmax._execution._plan import Result
 from stable_softmax._libraries import namespace
-from stable_softmax._libraries._operations import without_gradient
+from stable_softmax._libraries._operations import on_one_mesh, without_gradient
 from stable_softmax._maths import _merging, _pieces
 
 
@@ -74,7 +74,8 @@ class SoftmaxStatistics(NamedTuple):
             raise TypeError(
                 f"other must have the dtype of these statistics, {self.maximum.dtype}, not {other.maximum.dtype}"
             )
-        return _execution.on_parts(_merging.merged, self._xp, self, other, like=self)
+        first, second = self._beside(other)
+        return _execution.on_parts(_merging.merged, self._xp, first, second, like=first)
 
     def merge_over(self, maximum: Callable[[Any], Any], total: Callable[[Any], Any]) -> "SoftmaxStatistics":
         """Return the statistics of the disjoint sets of classes that several processes have, on each of them.
@@ -136,6 +137,14 @@ class SoftmaxStatistics(NamedTuple):
         check_labels(self._xp, self.weight)
         return _execution.on_parts(_merging.crossentropy, self._xp, self)
 
+    def _beside(self, other: "SoftmaxStatistics") -> "list[SoftmaxStatistics]":
+        """Return both, where PyTorch has split one over devices as it needs them together."""
+        pairs = [
+            on_one_mesh(self._xp, {name: own, f"other.{name}": their}).values() if own is not None else (None, None)
+            for name, own, their in zip(self._fields, self, other, strict=True)
+        ]
+        return [SoftmaxStatistics(*arrays) for arrays in zip(*pairs, strict=True)]
+
     @property
     def _xp(self) -> Any:
         return namespace(self.maximum)
@@ -159,7 +168,8 @@ def softmax_statistics(
     axis : int
         The axis that holds the classes.
     first_class : int, or integer array ()
-        The class id of the first of these classes.
+        The class id of the first of these classes, not negative. Where its value cannot be read and is negative, no
+        class id is one of these classes.
 
     Returns
     -------

@@ -8,7 +8,9 @@ are per example and gradients are those of the batch mean. Nothing is checked.
 from types import ModuleType
 from typing import Any
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
+
+from stable_softmax._libraries._operations import indices_along, on_one_mesh
 
 
 def unstable_softmax(logits: Any, axis: int = -1) -> Any:
@@ -26,19 +28,19 @@ def shifted_softmax(logits: Any, axis: int = -1) -> Any:
 
 def unstable_crossentropy(logits: Any, reference_answers: Any) -> Any:
     """Return ``log(sum(exp(z))) - z_y``, which overflows like the unstable softmax."""
-    xp = array_namespace(logits, reference_answers)
+    xp, logits, reference_answers = _given(logits, reference_answers)
     return xp.log(xp.sum(xp.exp(logits), axis=-1)) - _answered(xp, logits, reference_answers)
 
 
 def crossentropy_via_probabilities(logits: Any, reference_answers: Any) -> Any:
     """Return ``-log(softmax(z)_y)``, which is inf once the probability underflows to 0."""
-    xp = array_namespace(logits, reference_answers)
+    xp, logits, reference_answers = _given(logits, reference_answers)
     return -xp.log(_answered(xp, shifted_softmax(logits), reference_answers))
 
 
 def shifted_crossentropy(logits: Any, reference_answers: Any) -> Any:
     """Return ``log(sum(exp(d))) - d_y`` of the shifted logits, which is 0 once the right class leads by far."""
-    xp = array_namespace(logits, reference_answers)
+    xp, logits, reference_answers = _given(logits, reference_answers)
     return unstable_crossentropy(logits - xp.max(logits, axis=-1, keepdims=True), reference_answers)
 
 
@@ -52,8 +54,14 @@ def shifted_gradient(logits: Any, reference_answers: Any) -> Any:
     return _gradient(shifted_softmax(logits), reference_answers)
 
 
+def _given(logits: Any, reference_answers: Any) -> tuple[Any, ...]:
+    """Return the namespace of both, and both, where PyTorch has split one over devices as it needs them together."""
+    xp = array_namespace(logits, reference_answers)
+    return xp, *on_one_mesh(xp, {"logits": logits, "reference_answers": reference_answers}).values()
+
+
 def _gradient(probabilities: Any, reference_answers: Any) -> Any:
-    xp = array_namespace(probabilities, reference_answers)
+    xp, probabilities, reference_answers = _given(probabilities, reference_answers)
     onehot = xp.astype(_is_answer(xp, probabilities, reference_answers), probabilities.dtype)
     return (probabilities - onehot) / probabilities.shape[0]
 
@@ -63,5 +71,5 @@ def _answered(xp: ModuleType, rows: Any, reference_answers: Any) -> Any:
 
 
 def _is_answer(xp: ModuleType, rows: Any, reference_answers: Any) -> Any:
-    ids = xp.arange(rows.shape[-1], dtype=reference_answers.dtype, device=device(reference_answers))
+    ids = indices_along(xp, rows.shape[-1], reference_answers, reference_answers.dtype)
     return ids == reference_answers[:, None]

@@ -11,7 +11,13 @@ import numpy as np
 from stable_softmax._arguments._types import Axis
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_numpy, namespace, takes_numpy
-from stable_softmax._libraries._operations import computed_dtype, dtype_object
+from stable_softmax._libraries._operations import (
+    computed_dtype,
+    dtype_object,
+    native_dtype,
+    on_one_mesh,
+    without_empty_chunks,
+)
 from stable_softmax._libraries._refusals import check_is_array, type_name_of
 
 _NUMPY = (np.ndarray, np.generic)
@@ -31,7 +37,8 @@ def together(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
     xp = _namespace(given)
     for name, array in given.items():
         _check_known_shape(name, array)
-    return xp, *(None if array is None else _native(xp, array) for array in arrays)
+    given = on_one_mesh(xp, given)
+    return xp, *(_native(xp, given[name]) if name in given else None for name in (*required, *optional))
 
 
 def kept_for_numpy(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,18 +130,19 @@ def _mixed(given: dict[str, Any]) -> str:
 
 
 def _native(xp: ModuleType, array: Any) -> Any:
-    """Return an array of the namespace, and NumPy's own type for one that is derived from it."""
+    """Return an array of the namespace as the work takes it, and NumPy's own type for one that is derived from it."""
     if type(array) is np.ndarray and is_numpy(xp):
         return array
     if not is_of_numpy(array):
-        return array
+        return without_empty_chunks(xp, array)
     if takes_numpy(xp) and array.dtype.kind in "iu":
         # JAX cuts integers to those that it has. Class ids that are out of range have to stay so.
         own, limits = np.iinfo(array.dtype), xp.iinfo(default_dtype(xp, "integral"))
         if own.max > limits.max:
             array = np.clip(array, max(own.min, limits.min), limits.max)
+    array = np.asarray(array)
     try:
-        return xp.asarray(np.asarray(array))
+        return xp.asarray(array.astype(native_dtype(array.dtype), copy=False))
     except (TypeError, ValueError, NotImplementedError):
         return array  # of a dtype that the library has not, which is said where the dtype is looked at
 
@@ -210,7 +218,7 @@ def _floating_dtype(xp: ModuleType, dtype: Any) -> Any:
 
 
 def _result_dtype(xp: ModuleType, dtype: Any) -> Any:
-    named = getattr(xp, dtype, None) if isinstance(dtype, str) else dtype
+    named = native_dtype(_named(xp, dtype) if isinstance(dtype, str) else dtype)
     # An array, or NumPy itself: JAX would take their `dtype`, and warn. Of dtypes, only scalar types have that.
     is_dtype = not hasattr(named, "dtype") or isinstance(named, type)
     if named is not None and is_dtype and _is_floating(xp, named):
@@ -219,22 +227,32 @@ def _result_dtype(xp: ModuleType, dtype: Any) -> Any:
     raise TypeError(f"dtype must be a real floating-point dtype of {library}, or its name, not {dtype!r}")
 
 
+def _named(xp: ModuleType, name: str) -> Any:
+    """Return what the library has under a name, or the dtype that NumPy knows by it, such as "f4"."""
+    if hasattr(xp, name) or not (is_numpy(xp) or takes_numpy(xp)):
+        return getattr(xp, name, None)
+    try:
+        return np.dtype(name)
+    except (TypeError, ValueError, SyntaxError):  # all of which NumPy raises for what is no name
+        return None
+
+
 def _is_floating(xp: ModuleType, dtype: Any) -> bool:
     """Return whether a dtype is real floating, and holds more than the eight bits of numbers that are only stored."""
-    return is_of_kind(xp, dtype, "real floating") and _bits(xp, dtype) > 8
+    return is_of_kind(xp, dtype, "real floating") and bits_of(xp, dtype) > 8
 
 
 def _working_dtype(xp: ModuleType, floating: Any, result: Any) -> Any:
     """Return the dtype to work in: at least single precision, and what logits and result have."""
     widest = wider_dtype(xp, floating, result)
-    return widest if _bits(xp, widest) >= 32 else dtype_object(xp, xp.float32)
+    return widest if bits_of(xp, widest) >= 32 else dtype_object(xp, xp.float32)
 
 
 def wider_dtype(xp: ModuleType, first: Any, second: Any) -> Any:
     """Return the wider of two real floating dtypes, and the first of two that are as wide."""
-    return second if _bits(xp, second) > _bits(xp, first) else first
+    return second if bits_of(xp, second) > bits_of(xp, first) else first
 
 
-def _bits(xp: ModuleType, dtype: Any) -> int:
+def bits_of(xp: ModuleType, dtype: Any) -> int:
     # What NumPy knows of a dtype is there at once, also for dtypes that its finfo does not take.
     return dtype.itemsize * 8 if isinstance(dtype, np.dtype) else int(xp.finfo(dtype).bits)

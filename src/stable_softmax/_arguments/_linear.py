@@ -12,6 +12,7 @@ from stable_softmax._arguments._values import as_float
 from stable_softmax._execution._linear import Settings
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array
+from stable_softmax._libraries._operations import native_dtype
 from stable_softmax._maths._conversion import converted
 
 
@@ -67,7 +68,7 @@ def _floating(xp: ModuleType, name: str, array: Any) -> Any:
     if is_of_kind(xp, array.dtype, "integral"):
         return converted(xp, array, default_dtype(xp, "real floating"))
     if is_of_kind(xp, array.dtype, "real floating"):
-        return array
+        return converted(xp, array, native_dtype(array.dtype))
     raise TypeError(f"{name} must have a real floating-point or integer dtype, not {array.dtype}")
 
 

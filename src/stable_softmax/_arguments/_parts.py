@@ -9,6 +9,7 @@ from stable_softmax._arguments._values import first_false
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_eager
 from stable_softmax._maths._conversion import converted
+from stable_softmax._maths._labels import relative_ids
 
 
 class Part(NamedTuple):
@@ -29,7 +30,9 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
     xp, logits, answers, first_array = together(
         {"logits": logits}, reference_answers=reference_answers, first_class=first_array
     )
-    if first_array is not None and not is_of_kind(xp, first_array.dtype, "integral"):
+    if first_array is None:
+        _check_range(xp, first_class)
+    elif not is_of_kind(xp, first_array.dtype, "integral"):
         raise _no_integer(first_class)
     layout = layout_along(xp, logits, axis, None)
     layout = layout._replace(dtype=layout.working)
@@ -39,9 +42,9 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
         raise TypeError(f"reference_answers must be class ids of an integer dtype, not {answers.dtype}")
     check_shape_of_ids(Kind(tuple(answers.shape), answers.dtype), layout)
     ids = class_ids_of(xp, answers, layout)
-    return Part(
-        xp, layout, logits, ids - (first_class if first_array is None else converted(xp, first_array, ids.dtype))
-    )
+    # Where conversion wraps around, it is to a negative number.
+    first = first_class if first_array is None else converted(xp, first_array, ids.dtype)
+    return Part(xp, layout, logits, relative_ids(xp, ids, first))
 
 
 def check_labels(xp: ModuleType, weight: Any) -> None:
@@ -67,6 +70,15 @@ def _first_class_of(first_class: Any) -> Any:
     if index < 0:
         raise ValueError(f"first_class must not be negative, but is {index}")
     return index
+
+
+def _check_range(xp: ModuleType, first_class: int) -> None:
+    dtype = default_dtype(xp, "integral")
+    largest = xp.iinfo(dtype).max
+    if first_class > largest:
+        raise ValueError(
+            f"first_class must lie in [0, {largest}], the range of class ids in {dtype}, but is {first_class}"
+        )
 
 
 def _no_integer(first_class: Any) -> TypeError:

@@ -1,11 +1,12 @@
-"""Values that can be read for free: class ids, class weights and numbers that are out of range, and where."""
+"""Values that can be read for free: answers, class weights and numbers that are out of range, and where."""
 
 import math
 from numbers import Real
 from types import ModuleType
 from typing import Any
 
-from stable_softmax._arguments._arrays import is_of_kind, wider_dtype
+from stable_softmax import _execution
+from stable_softmax._arguments._arrays import bits_of, is_of_kind, wider_dtype
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_eager, warns
 from stable_softmax._libraries._operations import all_in_range, nan_where, without_gradient
@@ -13,16 +14,21 @@ from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._labels import in_range, is_marked
 from stable_softmax._maths._targets import Criterion
 
+#: Targets that a subtraction was to leave at 0 may be this far below it.
+_LEAST_TARGET = -1e-3
+
 
 def checked_criterion(
     xp: ModuleType, criterion: Criterion, reference_answers: Any, layout: Layout, relative: bool
 ) -> Criterion:
-    """Raise for the first bad class id or weight where values can be read for free; elsewhere, make weights NaN.
+    """Raise for the first bad answer or weight where values can be read for free; elsewhere, make it NaN in the end.
 
     Only the ratios of relative weights matter, which therefore may lie beyond the dtype that the work is done in.
     """
     if criterion.class_ids is not None:
         _check_class_ids(xp, criterion, reference_answers, layout)
+    else:
+        criterion = criterion._replace(probabilities=_checked_probabilities(xp, criterion, layout.working))
     if criterion.class_weights is None:
         return criterion
     dtype = layout.working
@@ -52,6 +58,35 @@ def _check_class_ids(xp: ModuleType, criterion: Criterion, reference_answers: An
         )
 
 
+def _checked_probabilities(xp: ModuleType, criterion: Criterion, dtype: Any) -> Any:
+    """Return the target probabilities; raise for the first negative one that `where` keeps, or make them NaN."""
+    probabilities, where = criterion.probabilities, criterion.where
+    if bits_of(xp, probabilities.dtype) <= 8:  # which PyTorch has no comparison for
+        probabilities = converted(xp, probabilities, dtype)
+    if not (is_eager(xp, probabilities) and (where is None or is_eager(xp, where))):
+        return _execution.on_each(_without_negative, xp, probabilities, where)
+    if 0 in probabilities.shape or xp.min(probabilities) >= _LEAST_TARGET:
+        return probabilities
+    is_negative = _is_negative(probabilities, where)
+    if xp.any(is_negative):
+        position, value = first_false(xp, ~is_negative, probabilities)
+        raise ValueError(
+            f"reference_answers must be target probabilities, not below {_LEAST_TARGET}, but is {value:.4g} "
+            f"at position {position}; are logits and reference_answers swapped, or are these logarithms?"
+        )
+    return probabilities
+
+
+def _without_negative(xp: ModuleType, probabilities: Any, where: Any) -> Any:
+    return converted(xp, nan_where(xp, _is_negative(probabilities, where), probabilities), probabilities.dtype)
+
+
+def _is_negative(probabilities: Any, where: Any) -> Any:
+    """Return which of the target probabilities that `where` keeps are negative by more than rounding."""
+    is_negative = probabilities < _LEAST_TARGET
+    return is_negative if where is None else is_negative & where
+
+
 def _checked_weights(xp: ModuleType, class_weights: Any, dtype: Any) -> Any:
     """Return the weights in a dtype; raise for the first bad one, or make them NaN."""
     is_integral = is_of_kind(xp, class_weights.dtype, "integral")
@@ -62,8 +97,17 @@ def _checked_weights(xp: ModuleType, class_weights: Any, dtype: Any) -> Any:
         return converted(xp, nan_where(xp, ~good, class_weights), dtype)
     if not xp.all(good):
         position, value = first_false(xp, good, xp.reshape(class_weights, (-1,)))
-        raise ValueError(f"class_weights must be finite and not negative, but is {value} at position {position}")
+        own, rule, remedy = class_weights.dtype, "be finite and not negative", ""
+        if 0 <= value <= xp.finfo(own).max:
+            rule = f"lie in the range of {_name_of(dtype)}, which the work is done in"
+            remedy = f": scale them, or pass dtype={_name_of(own)!r}"
+        raise ValueError(f"class_weights must {rule}, but is {value} at position {position}{remedy}")
     return converted(xp, class_weights, dtype)
+
+
+def _name_of(dtype: Any) -> str:
+    """Return the name of a dtype without its library's."""
+    return str(dtype).rpartition(".")[2]
 
 
 def checked_number(xp: ModuleType, name: str, value: Any, layout: Layout, largest: float) -> Any:

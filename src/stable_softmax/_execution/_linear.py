@@ -18,7 +18,7 @@ from stable_softmax._libraries._sweeps import swept
 from stable_softmax._maths import _objective, _pieces, _projection
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import sum_of_products
-from stable_softmax._maths._targets import Criterion
+from stable_softmax._maths._targets import Criterion, counted_of
 
 #: What a block's logits take in memory, times a factor for the device.
 _BLOCK_BYTES = 1 << 25
@@ -112,7 +112,7 @@ def _block_of(xp: ModuleType, settings: Settings, features: Any, weight: Any, *o
     fields = dict(zip(settings.names, others, strict=True)) | dict(settings.numbers)
     bias = fields.pop("bias", None)
     criterion = Criterion(**fields)
-    features = _projection.without_ignored(xp, features, criterion.class_ids, criterion.ignored_id)
+    features = _projection.of_counted(xp, features, counted_of(xp, criterion, axis=1))
     projection = _projection.projected(xp, features, weight, bias, settings.working)
     logits = projection if settings.softcap is None else _projection.capped(xp, projection, softcap=settings.softcap)
     layout = Layout(tuple(logits.shape), (1,), settings.working, settings.working)

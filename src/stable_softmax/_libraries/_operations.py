@@ -7,17 +7,40 @@ from typing import Any
 
 import numpy as np
 
-from stable_softmax._libraries import is_jax, is_numpy, is_torch, is_writable, warns
+from stable_softmax._libraries import is_dask, is_jax, is_numpy, is_torch, is_writable, warns
 
 
 def computed_dtype(xp: ModuleType, dtype: Any) -> Any:
     """Return the dtype that results have: with 64 bits off, JAX computes with float64 arrays in float32."""
-    return xp.result_type(dtype) if is_jax(xp) else dtype
+    return xp.result_type(dtype) if is_jax(xp) else native_dtype(dtype)
 
 
 def dtype_object(xp: ModuleType, dtype: Any) -> Any:
-    """Return a dtype as arrays have it, and not as a scalar type."""
-    return dtype if is_torch(xp) else xp.empty(0, dtype=dtype).dtype
+    """Return a dtype as results have it, and not as a scalar type."""
+    return dtype if is_torch(xp) else native_dtype(xp.empty(0, dtype=native_dtype(dtype)).dtype)
+
+
+def native_dtype(dtype: Any) -> Any:
+    """Return a dtype in the byte order of the machine, as results of NumPy have it: other libraries take no other."""
+    return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
+
+
+def without_empty_chunks(xp: ModuleType, array: Any) -> Any:
+    """Return an array, and Dask's without chunks of length 0: Dask fails to reshape them, or to find their maximum."""
+    if not is_dask(xp) or all(0 not in sizes for sizes in array.chunks):
+        return array
+    if 0 in array.shape:  # which Dask may leave in its chunks
+        return xp.zeros_like(array, chunks=array.shape)
+    return array.rechunk(tuple(tuple(filter(None, sizes)) for sizes in array.chunks))
+
+
+def on_one_mesh(xp: ModuleType, arrays: dict[Any, Any]) -> dict[Any, Any]:
+    """Return arrays by their names: PyTorch's plain tensors beside DTensors as DTensors, whole on all devices."""
+    if not is_torch(xp):
+        return arrays
+    from stable_softmax._libraries import _torch
+
+    return _torch.on_one_mesh(arrays)
 
 
 def autocast_dtype(xp: ModuleType, logits: Any) -> Any:

@@ -128,6 +128,25 @@ def replicated(tensor: Any, like: Any) -> Any:
     return _on_mesh(tensor, like.device_mesh)  # pragma: no cover - tested in processes of their own
 
 
+def on_one_mesh(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Return tensors by their names: plain ones beside DTensors as DTensors, whole on all devices."""
+    meshes = {name: tensor.device_mesh for name, tensor in tensors.items() if hasattr(tensor, "placements")}
+    return _on_mesh_of(meshes, tensors) if meshes else tensors
+
+
+def _on_mesh_of(
+    meshes: dict[str, Any], tensors: dict[str, Any]
+) -> dict[str, Any]:  # pragma: no cover - tested in processes of their own
+    first, mesh = next(iter(meshes.items()))
+    for name, other in meshes.items():
+        if other != mesh:
+            raise TypeError(
+                f"{name} must lie on the device mesh of {first}, {mesh}, not on {other}: pass "
+                f"distribute_tensor({name}.full_tensor(), {first}.device_mesh, [Replicate()] * {mesh.ndim})"
+            )
+    return {name: t if name in meshes else _on_mesh(t, mesh) for name, t in tensors.items()}
+
+
 def _on_mesh(tensor: Any, mesh: Any) -> Any:  # pragma: no cover - tested in processes of their own
     from torch.distributed.tensor import DTensor, Replicate
 

@@ -82,6 +82,16 @@ def _reshaped(xp: ModuleType, array: Any, ndim: int, axis: int) -> Any:
     return xp.reshape(array, (1,) * axis + (-1,) + (1,) * (ndim - axis - 1))
 
 
+def relative_ids(xp: ModuleType, class_ids: Any, first_class: Any) -> Any:
+    """Return class ids less that of the first class, and -1 for those before it, since differences may wrap around.
+
+    A first class whose value could not be read may be negative: no class id is any of its classes.
+    """
+    if isinstance(first_class, int) and first_class == 0:
+        return class_ids
+    return xp.where((class_ids >= first_class) & (first_class >= 0), class_ids - first_class, -1)
+
+
 def in_range(class_ids: Any, classes: int) -> Any:
     """Return where class ids lie in [0, classes)."""
     return (class_ids >= 0) & (class_ids < classes)

@@ -3,8 +3,9 @@
 What has an entry for each row comes from the whole part alone, and what has one for each class from that and a piece.
 
 The columns of a part's lags and weights are: the label, and again with its class's weight; or the target probabilities;
-and for smoothing, the weights of the classes, and the classes, whose number the smoothed target is divided by.
-Lags are numbers of `_LAG_UNIT` nats, so that their sums stay within the dtype.
+and for smoothing, the weights of the classes, and the classes, whose number the smoothed target is divided by. The last
+is there for the target probabilities of classes that `where` keeps, too. Lags are numbers of `_LAG_UNIT` nats, so that
+their sums stay within the dtype.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from stable_softmax._libraries._reductions import maximum_along
 from stable_softmax._maths import _merging, _objective
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._differences import difference
-from stable_softmax._maths._labels import in_range, is_entry, is_marked, ones_along
+from stable_softmax._maths._labels import in_range, is_entry, is_marked, ones_along, relative_ids
 from stable_softmax._maths._sums import accurate_sum
 from stable_softmax._maths._targets import Criterion, Targets, is_off, left_of, weights_of
 
@@ -98,7 +99,7 @@ def part_of_statistics(
     xp: ModuleType, logits: Any, class_ids: Any, axes: tuple[int, ...], first_class: int
 ) -> _merging.Part:
     """Return the statistics of some of the classes."""
-    maximum, tail, lag, weight = _merging.statistics(xp, logits, class_ids - first_class, axes)
+    maximum, tail, lag, weight = _merging.statistics(xp, logits, relative_ids(xp, class_ids, first_class), axes)
     return _merging.Part(maximum, tail, xp.zeros_like(tail), lag, weight)
 
 
@@ -119,6 +120,8 @@ def losses(xp: ModuleType, part: _merging.Part, *criterion: Any, axes: tuple[int
     if given.class_ids is None:
         plain = xp.where(xp.isfinite(part.maximum), term(0), xp.nan)
         targets = _targets(None, given)
+        if part.weight.shape[axis] > 1:  # the last of which is the number of classes that are left
+            targets = targets._replace(counted=_column(part.weight, axis, -1) > 0)
     else:
         only_label = part._replace(lag=_column(part.lag, axis, 0) * _LAG_UNIT, weight=_column(part.weight, axis, 0))
         plain, targets = _merging.crossentropy(xp, only_label), _targets(_column(part.weight, axis, 1), given)
@@ -264,7 +267,7 @@ def _left(xp: ModuleType, logits: Any, given: Criterion, axis: int, first_class:
     logits = _masked(xp, logits, given.where)
     if given.class_ids is None:
         return logits, None
-    class_ids = given.class_ids - first_class
+    class_ids = relative_ids(xp, given.class_ids, first_class)
     if given.where is not None and logits.shape[axis] > 0:
         class_ids = xp.where(is_marked(xp, given.where, class_ids, logits.shape, axis), class_ids, -1)
     if given.ignored_id is not None:
@@ -287,6 +290,8 @@ def _dense_targets(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> 
     targets = [] if given.probabilities is None else [_probabilities(xp, logits, given, axis)]
     if not is_off(given.label_smoothing):
         targets += [_weights(xp, logits, given, axis), _ones(xp, logits, given, axis)]
+    elif given.probabilities is not None and given.where is not None:
+        targets.append(_ones(xp, logits, given, axis))
     return targets
 
 

@@ -39,9 +39,9 @@ def slope_of_cap(xp: ModuleType, projection: Any, softcap: float) -> Any:
     return 4 * smaller / (1 + smaller) ** 2
 
 
-def without_ignored(xp: ModuleType, features: Any, class_ids: Any, ignored_id: int | None) -> Any:
-    """Return features with 0 for those of ignored examples, whose NaN would come through products with 0."""
-    return features if ignored_id is None else xp.where(class_ids != ignored_id, features, 0)
+def of_counted(xp: ModuleType, features: Any, counted: Any) -> Any:
+    """Return features with 0 for those of examples that do not count, whose NaN would come through products with 0."""
+    return features if counted is None else xp.where(counted, features, 0)
 
 
 def without_excluded(xp: ModuleType, rows: Any, where: Any) -> Any:

@@ -59,13 +59,25 @@ class Targets(NamedTuple):
 
 
 def targets_of(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
-    """Return the logits, with -inf for what `where` excludes and 0 for what is ignored, and their targets."""
+    """Return the logits, with -inf for what `where` excludes and 0 for what does not count, and their targets."""
     if criterion.where is not None:
         logits = xp.where(criterion.where, logits, -xp.inf)
     split = _soft_targets if criterion.class_ids is None else _hard_targets
     logits, targets = split(xp, logits, criterion, axis)
+    if targets.counted is None and (counted := counted_of(xp, criterion, axis)) is not None:
+        logits, targets = xp.where(counted, logits, 0), targets._replace(counted=counted)
     z_loss = None if is_off(criterion.z_loss) else criterion.z_loss
     return logits, targets._replace(where=criterion.where, z_loss=z_loss, divisor=criterion.divisor)
+
+
+def counted_of(xp: ModuleType, criterion: Criterion, axis: int) -> Any:
+    """Return which examples count, or None if all do.
+
+    Those with target probabilities do where a class is left: of none, the loss is a sum over nothing.
+    """
+    if criterion.class_ids is None:
+        return None if criterion.where is None else xp.any(criterion.where, axis=axis, keepdims=True)
+    return None if criterion.ignored_id is None else criterion.class_ids != criterion.ignored_id
 
 
 def example_weights(xp: ModuleType, class_ids: Any, class_weights: Any, axis: int, ignored_id: int | None) -> Any:
