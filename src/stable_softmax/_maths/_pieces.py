@@ -113,12 +113,12 @@ def losses(xp: ModuleType, part: _merging.Part, *criterion: Any, axes: tuple[int
     given, (axis,) = Criterion(*criterion), axes
     log_total = _merging.log_total_of(xp, part)
 
-    def term(i: int, scale: Any = 1) -> Any:
-        lag = _objective.weighted(xp, xp.asarray(scale), _column(part.lag, axis, i)) * _LAG_UNIT
+    def term(i: int, scale: Any) -> Any:
+        lag = _objective.weighted(xp, scale, _column(part.lag, axis, i)) * _LAG_UNIT
         return scale * _column(part.weight, axis, i) * log_total + lag
 
     if given.class_ids is None:
-        plain = xp.where(xp.isfinite(part.maximum), term(0), xp.nan)
+        plain = xp.where(xp.isfinite(part.maximum), term(0, xp.ones_like(log_total)), xp.nan)
         targets = _targets(None, given)
         if part.weight.shape[axis] > 1:  # the last of which is the number of classes that are left
             targets = targets._replace(counted=_column(part.weight, axis, -1) > 0)
