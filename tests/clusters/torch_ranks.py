@@ -142,8 +142,9 @@ def compare(rank, store):
 
 
 def merge_over_processes(rank, logits, class_ids):
-    """Each process holds half of the classes, of a loss that leads by far among others."""
+    """Each process holds half of the classes, of a label that leads by far and of a tie between processes, too."""
     logits[0, class_ids[0]] += 50
+    logits[1, [0, -1]], logits[2] = 6, 0
     width = logits.shape[1] // RANKS
     leaf = logits[:, rank * width : (rank + 1) * width].clone().requires_grad_()
     statistics = softmax_statistics(leaf, class_ids, first_class=rank * width)
