@@ -150,3 +150,32 @@ def test_the_logits_of_all_examples_are_never_there():
         )
         planned = program.lower(*shapes, answers).compile().memory_analysis()
         assert planned.temp_size_in_bytes < 8 * 4 * 64 * 8192 < 4 * 4096 * 8192 / 4
+
+
+@pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("reduction", "size", "scale"), [("mean", 2.0**-15, 2.0**16), ("sum", 2.0**13, 2.0**-4)])
+def test_gradients_are_rounded_once_after_they_are_scaled(narrow, reduction, size, scale):
+    """Before that, some are beyond the smallest and the largest number of float16."""
+    features, weight, bias, answers = drawn(512)
+    arrays = [jnp.asarray(a, narrow) for a in (features * size, weight * min(size, 2.0**-12), bias)]
+
+    def total(*arrays):
+        return in_blocks(*arrays, answers, reduction=reduction, block_size=128, dtype="float32")
+
+    def scaled(*arrays):
+        return total(*arrays) * scale
+
+    def pulled_back(*arrays):
+        return jax.vjp(total, *arrays)[1](jnp.float32(scale))
+
+    expected = jax.grad(lambda *arrays: of_logits(*arrays, answers, reduction=reduction), (0, 1, 2))(
+        *(array.astype(float) for array in arrays)
+    )
+    gradient, limits = jax.grad(scaled, (0, 1, 2)), jnp.finfo(narrow)
+    for gradients in (gradient(*arrays), jax.jit(gradient)(*arrays), pulled_back(*arrays), jax.jit(pulled_back)(*arrays)):
+        for given, same in zip(gradients, expected, strict=True):
+            assert given.dtype == narrow
+            # Half a unit of the last digit, and what single precision adds.
+            half = 0.51 * float(limits.eps)
+            atol = half * max(float(limits.smallest_normal), 1e-3 * scale * float(abs(same).max()))
+            np.testing.assert_allclose(given.astype(float), same * scale, rtol=half, atol=atol)

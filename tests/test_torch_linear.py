@@ -173,3 +173,44 @@ def test_examples_that_are_all_ignored_still_give_each_parameter_a_gradient(redu
     in_blocks(*leaves, torch.full_like(answers, -100), **options).sum().backward()
     for leaf in leaves:
         torch.testing.assert_close(leaf.grad, torch.zeros_like(leaf))
+
+
+def scaled_gradients(way, total, scale, *leaves):
+    """Return the gradients of a loss times a scale, as autograd, functions of it, and scalers of gradients give them."""
+    if way == "torch.func.grad":
+        return torch.func.grad(lambda *arrays: total(*arrays) * scale, (0, 1, 2))(*leaves)
+    if way == "torch.func.vjp":
+        loss, pull_back = torch.func.vjp(total, *leaves)
+        return pull_back(torch.full_like(loss, scale))
+    recorded = [leaf.clone().requires_grad_() for leaf in leaves]
+    loss = total(*recorded) * scale
+    if way == "backward":
+        loss.backward()
+        return [leaf.grad for leaf in recorded]
+    options = {"create_graph": True} if way == "create_graph" else {"retain_graph": True}
+    return torch.autograd.grad(loss, recorded, **options)
+
+
+@pytest.mark.parametrize("way", ["backward", "retain_graph", "create_graph", "torch.func.grad", "torch.func.vjp"])
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("reduction", "size", "scale"), [("mean", 2.0**-15, 2.0**16), ("sum", 2.0**13, 2.0**-4)])
+def test_gradients_are_rounded_once_after_they_are_scaled(way, narrow, reduction, size, scale):
+    """Before that, some are beyond the smallest and the largest number of float16."""
+    features, weight, bias, answers = drawn(512)
+    leaves = [array.to(narrow) for array in (features * size, weight * min(size, 2.0**-12), bias)]
+
+    def total(features, weight, bias):
+        with torch.autocast("cpu", torch.bfloat16):
+            return in_blocks(features, weight, bias, answers, reduction=reduction, block_size=128)
+
+    exact = torch.func.grad(lambda *arrays: of_logits(*arrays, answers, reduction=reduction), (0, 1, 2))
+    expected = exact(*(array.double() for array in leaves))
+    if narrow == torch.float16:
+        unscaled = torch.cat([array.flatten() for array in expected]).abs()
+        assert unscaled.max() > 65504 or unscaled.quantile(0.3) < 2**-25
+    for given, same in zip(scaled_gradients(way, total, scale, *leaves), expected, strict=True):
+        assert given.dtype == narrow
+        # Half a unit of the last digit, and what single precision adds.
+        half = 0.51 * torch.finfo(narrow).eps
+        atol = half * max(torch.finfo(narrow).smallest_normal, 1e-3 * scale * float(same.abs().max()))
+        torch.testing.assert_close(given.double(), same * scale, rtol=half, atol=atol)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stable_softmax._libraries import is_jax, is_numpy, is_torch, is_writable, warns
+from stable_softmax._libraries import is_jax, is_numpy, is_torch, is_writable, runs_in_parts, warns
 
 
 def computed_dtype(xp: ModuleType, dtype: Any) -> Any:
@@ -158,6 +158,18 @@ def without_gradient(xp: ModuleType, array: Any) -> Any:
     return array.detach() if is_torch(xp) else array
 
 
+def compiled(xp: ModuleType, function: Callable[..., Any], *arrays: Any, **options: Any) -> Any:
+    """Return `function(xp, *arrays, **options)`, which JAX compiles once for all arrays of the same shapes and dtypes.
+
+    The options are hashable.
+    """
+    if not is_jax(xp):
+        return function(xp, *arrays, **options)
+    from stable_softmax._libraries import _jax
+
+    return _jax.compiled(function, tuple(options.items()), *arrays)
+
+
 def native(xp: ModuleType, values: Any) -> Any:
     """Return a result in the form that the library's own functions have: scalars instead of NumPy's 0-d arrays."""
     return values[()] if is_numpy(xp) and values.ndim == 0 else values
@@ -195,10 +207,10 @@ def contracted(
 
 
 def added(xp: ModuleType, total: Any, values: Any) -> Any:
-    """Return the sum, in the place of the total where the library writes to memory; the values, if there is none."""
+    """Return the sum, in the place of the total where nothing else sees it; the values, if there is none."""
     if total is None:
         return values
-    if not is_writable(xp, total):
+    if not runs_in_parts(xp, total, values):  # a graph may have the total computed again, and see it then
         return total + values
     total += values
     return total
