@@ -215,3 +215,125 @@ def test_examples_that_are_all_ignored_give_zeros_and_not_nan(library, reduction
     )
     for result in (loss, *gradients):
         np.testing.assert_array_equal(library.numpy(result), np.zeros(tuple(result.shape)))
+
+
+def with_gaps():
+    """Return a case in which each example excludes other classes, with NaN in weights, bias and features.
+
+    Some of it counts for some examples, and for others not.
+    """
+    features, weight, class_ids, bias, _ = drawn({})
+    rng = np.random.default_rng(5)
+    features, class_ids = np.abs(features), class_ids % 3
+    where = (rng.random((EXAMPLES, CLASSES)) < 0.6) | (np.arange(CLASSES) == class_ids[:, None])
+    is_bad = np.isin(np.arange(EXAMPLES), [0, 3, 4, 11, 16])
+    where[:, [4, 6, 7, 8]] &= is_bad[:, None]
+    where[:, 9:] &= ~is_bad[:, None]
+    weight[4, 1], bias[8] = np.nan, np.nan
+    weight[6], weight[7] = np.nan, np.asarray([np.inf, -np.inf] * (FEATURES // 2))
+    features[3, 2], features[11] = np.nan, np.inf
+    class_ids[2], class_ids[10] = IGNORED, IGNORED
+    features[2] = np.nan
+    return features, weight, class_ids, bias, {"where": where, "ignore_index": IGNORED}
+
+
+def of_rows(features, weight, class_ids, bias, softcap, where):
+    """Return losses and the gradients of their sum, by way of the logits of the classes that each row leaves."""
+    losses, of_features = np.zeros(len(features)), np.zeros(features.shape)
+    of_weight, of_bias = np.zeros(weight.shape), np.zeros(bias.shape)
+    for i in np.flatnonzero(class_ids != IGNORED):
+        left = np.flatnonzero(where[i])
+        logits = weight[left] @ features[i] + bias[left]
+        capped = logits if softcap is None else softcap * np.tanh(logits / softcap)
+        label = np.flatnonzero(left == class_ids[i])
+        loss, gradient = stable_softmax.value_and_grad_softmax_crossentropy_with_logits(
+            capped[None, :], label, reduction="sum"
+        )
+        gradient = gradient[0] if softcap is None else gradient[0] / np.cosh(logits / softcap) ** 2
+        losses[i], of_features[i] = loss, gradient @ weight[left]
+        of_weight[left] += np.outer(gradient, features[i])
+        of_bias[left] += gradient
+    return losses, (of_features, of_weight, of_bias)
+
+
+@pytest.mark.parametrize("softcap", [None, pytest.param(2.0, marks=pytest.mark.thorough_on("jax", "dask"))])
+def test_nan_counts_only_for_the_examples_that_leave_its_class(library, softcap):
+    case = with_gaps()
+    with np.errstate(invalid="ignore"):
+        losses, gradients = of_rows(*case[:4], softcap, case[4]["where"])
+    for result in (losses, *gradients):
+        assert 0 < np.isnan(result).sum() < result.size
+    arrays, options = on_backend(library, *case)
+    loss, given = value_and_grad_linear_softmax_crossentropy(
+        *arrays, **options, softcap=softcap, reduction="none", block_size=5
+    )
+    alone = linear_softmax_crossentropy(*arrays, **options, softcap=softcap, reduction="none", block_size=5)
+    for result, same in ((loss, losses), (alone, losses), *zip(given, gradients, strict=True)):
+        np.testing.assert_allclose(library.numpy(result), same, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.only_backends("jax", "torch")
+@pytest.mark.parametrize("softcap", [pytest.param(None, marks=pytest.mark.thorough_on("jax")), 2.0])
+def test_nan_counts_in_derivatives_where_it_counts_in_the_explicit_ones(library, softcap):
+    (features, weight, answers, bias), options = on_backend(library, *with_gaps())
+    options |= {"softcap": softcap, "block_size": 5}
+
+    def total(reduction):
+        def function(features, weight, bias):
+            return linear_softmax_crossentropy(features, weight, answers, bias, reduction=reduction, **options).sum()
+
+        return function
+
+    _, expected = value_and_grad_linear_softmax_crossentropy(
+        features, weight, answers, bias, reduction="none", **options
+    )
+    for reduction in ("none", "sum"):
+        gradients = library.transformations.grad(total(reduction), (0, 1, 2))(features, weight, bias)
+        for given, same in zip(gradients, expected, strict=True):
+            np.testing.assert_allclose(library.numpy(given), library.numpy(same), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.only_backends("jax", "torch")
+@pytest.mark.parametrize("reduction", ["none", pytest.param("mean", marks=pytest.mark.thorough_on("jax"))])
+def test_nan_that_no_example_counts_leaves_second_derivatives_as_they_are(library, reduction):
+    features, weight, class_ids, bias, options = with_gaps()
+    bad = [~np.isfinite(array) for array in (features, weight, bias)]
+    is_bad_class = bad[1].any(axis=1) | bad[2]
+    options["where"][:, is_bad_class] = False
+    class_ids[bad[0].any(axis=1)] = IGNORED
+    options["where"][class_ids == IGNORED] = True
+    vectors = [np.cos(np.where(is_bad, 0, array)) for is_bad, array in zip(bad, (features, weight, bias), strict=True)]
+    arrays, options = on_backend(library, features, weight, class_ids, bias, options)
+    vectors = [library.array(vector) for vector in vectors]
+    options |= {"softcap": 2.0, "block_size": 5, "reduction": reduction}
+
+    def slope(features, weight, bias):
+        def total(features, weight, bias):
+            return (linear_softmax_crossentropy(features, weight, arrays[2], bias, **options) ** 2).sum()
+
+        gradients = library.transformations.grad(total, (0, 1, 2))(features, weight, bias)
+        return sum((vector * gradient).sum() for vector, gradient in zip(vectors, gradients, strict=True))
+
+    dirty = arrays[0], arrays[1], arrays[3]
+    clean = [library.xp.where(library.xp.isfinite(array), array, 0.0) for array in dirty]
+    given, expected = (library.transformations.grad(slope, (0, 1, 2))(*each) for each in (dirty, clean))
+    for result, same in zip(given, expected, strict=True):
+        np.testing.assert_allclose(library.numpy(result), library.numpy(same), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("softcap", [None, pytest.param(2.0, marks=pytest.mark.thorough_on("jax", "dask"))])
+def test_ignored_examples_give_zeros_whatever_the_weights_hold(library, softcap):
+    features, weight, class_ids, bias, _ = drawn({})
+    weight[3, 1], bias[2] = np.nan, np.nan
+    for ignored in (slice(None, None, 3), slice(None)):
+        answers = class_ids.copy()
+        answers[ignored] = IGNORED
+        arrays, _ = on_backend(library, features, weight, answers, bias, {})
+        options = {"softcap": softcap, "ignore_index": IGNORED, "reduction": "none", "block_size": 5}
+        losses, gradients = value_and_grad_linear_softmax_crossentropy(*arrays, **options)
+        for result in (losses, gradients[0]):
+            expected = np.broadcast_to(np.nan, tuple(result.shape)).copy()
+            expected[ignored] = 0
+            np.testing.assert_array_equal(library.numpy(result), expected)
+    for result in gradients[1:]:
+        np.testing.assert_array_equal(library.numpy(result), np.zeros(tuple(result.shape)))
