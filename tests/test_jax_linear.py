@@ -172,8 +172,8 @@ def test_gradients_are_rounded_once_after_they_are_scaled(narrow, reduction, siz
         *(array.astype(float) for array in arrays)
     )
     gradient, limits = jax.grad(scaled, (0, 1, 2)), jnp.finfo(narrow)
-    for gradients in (gradient(*arrays), jax.jit(gradient)(*arrays), pulled_back(*arrays), jax.jit(pulled_back)(*arrays)):
-        for given, same in zip(gradients, expected, strict=True):
+    for function in (gradient, jax.jit(gradient), pulled_back, jax.jit(pulled_back)):
+        for given, same in zip(function(*arrays), expected, strict=True):
             assert given.dtype == narrow
             # Half a unit of the last digit, and what single precision adds.
             half = 0.51 * float(limits.eps)

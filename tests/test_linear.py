@@ -1,5 +1,8 @@
 """The loss of projected features: that of the logits, were they there, with any options and in blocks of any size."""
 
+import re
+import sys
+from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
@@ -337,3 +340,91 @@ def test_ignored_examples_give_zeros_whatever_the_weights_hold(library, softcap)
             np.testing.assert_array_equal(library.numpy(result), expected)
     for result in gradients[1:]:
         np.testing.assert_array_equal(library.numpy(result), np.zeros(tuple(result.shape)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_caps_from_the_smallest_to_the_largest_number(backend, precision):
+    limits = np.finfo(precision)
+    caps = [1.01 * float(limits.smallest_normal), 1e-30, 1e-3, 30.0, 1e19, 0.99 * float(limits.max)]
+    for cap in caps if str(backend) != "jax" else caps[-1:]:
+        logits = np.asarray([cap * 1e-5, cap / 3, cap, -cap, 0.01, 3.0, -3.0, 1e30, -1e30, 0.0]).astype(precision)
+        logits[np.abs(logits) < limits.smallest_normal] = 0  # as compilers take them
+        features = np.stack([logits, np.ones_like(logits)], axis=1)
+        arrays = backend.array(features), backend.logits([[1, 0], [0, 0]], precision)
+        class_ids = backend.array(np.ones(len(logits), np.int64))
+        with np.errstate(all="raise"):
+            losses, gradients = backend.call(
+                value_and_grad_linear_softmax_crossentropy, *arrays, class_ids, softcap=cap, reduction="none"
+            )
+        with np.errstate(all="ignore"):
+            ratios = logits.astype(float) / cap
+            capped = np.where(np.abs(ratios) < 1e-9, logits, cap * np.tanh(ratios))
+            expected = np.logaddexp(0, capped)
+            slopes = np.where(np.abs(ratios) > 700, 0, 1 / np.cosh(ratios)) ** 2 / (1 + np.exp(-capped))
+        np.testing.assert_allclose(losses, expected, rtol=64 * limits.eps)  # of logits up to 30
+        tiny = float(limits.smallest_normal)
+        np.testing.assert_allclose(gradients[0][:, 0], slopes, rtol=32 * limits.eps, atol=tiny)
+
+
+def test_caps_that_are_no_normal_number_of_the_dtype_are_refused(library):
+    for precision in ("float32", "float64"):
+        arrays = [library.logits(np.ones((2, 2)), precision) for _ in range(2)]
+        tiny, largest = float(np.finfo(precision).smallest_normal), float(np.finfo(precision).max)
+        message = re.escape(f"softcap must lie in [{tiny:.4g}, {largest:.4g}], but is ")
+        for cap in (tiny / 2, -1.0, 0, np.nan, np.inf, *([1e300] if precision == "float32" else [])):
+            with pytest.raises(ValueError, match=message):
+                linear_softmax_crossentropy(*arrays, library.array(np.zeros(2, np.int64)), softcap=cap)
+
+
+@pytest.mark.only_backends("jax", "torch")
+def test_third_derivatives_of_the_cap(library):
+    """At 0, where `1 - tanh(z)**2` bends by -2 times the cap's inverse square, and elsewhere."""
+    func, xp = library.transformations, library.xp
+    weight, answers = library.array(np.asarray([[1.0], [0.0]])), library.array(np.asarray([0]))
+
+    def loss(z):
+        features = xp.reshape(z, (1, 1))
+        return linear_softmax_crossentropy(features, weight, answers, softcap=0.5, reduction="none")[0]
+
+    def same(z):
+        return -xp.log(1 / (1 + xp.exp(-0.5 * xp.tanh(z / 0.5))))
+
+    def third(function):
+        first = func.grad(function)
+        return func.grad(lambda z: func.jvp(first, (z,), (xp.ones_like(z),))[1])
+
+    for z in (0.0, 0.3, -2.0):
+        given, expected = (third(function)(library.array(np.asarray(z))) for function in (loss, same))
+        np.testing.assert_allclose(float(given), float(expected), rtol=1e-9)
+
+
+@pytest.mark.only_backends("numpy", "array-api-strict", "dask")
+@pytest.mark.parametrize("softcap", [None, 30.0])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_numpy_reports_nothing_whatever_the_caller_wants(library, precision, softcap):
+    """Products beyond the dtype, exponentials and products below it, infinities of both signs."""
+    root = float(np.finfo(precision).max) ** 0.75
+    tiny = float(np.finfo(precision).smallest_normal)
+    cases = [
+        (np.asarray([[0.3]]), np.asarray([[0.0], [-2450.0]]), np.zeros(2)),
+        (np.asarray([[tiny], [3.0]]), np.asarray([[0.0], [-0.1]]), np.zeros(2)),
+        (np.full((3, 2), root), np.asarray([[root, root], [root, -root], [-root, -root]]), np.zeros(3)),
+        (np.full((3, 2), root), np.asarray([[root, root], [0, 0]]), np.asarray([-np.inf, root])),
+    ]
+    with np.errstate(all="raise"), dask_in_this_thread():
+        for *floating, reduction in [(*case, name) for case in cases for name in ("none", "mean")]:
+            arrays = [library.logits(array, precision) for array in floating]
+            answers = library.array(np.zeros(len(floating[0]), np.int64))
+            where = library.array(np.full(len(floating[1]), True))
+            options = {"softcap": softcap, "reduction": reduction, "where": where}
+            loss, gradients = value_and_grad_linear_softmax_crossentropy(*arrays[:2], answers, arrays[2], **options)
+            alone = linear_softmax_crossentropy(*arrays[:2], answers, arrays[2], **options)
+            np.testing.assert_array_equal(library.numpy(alone), library.numpy(loss))
+            for gradient in gradients:
+                library.numpy(gradient)
+
+
+def dask_in_this_thread():
+    """Return a context in which Dask computes as its caller does, errors of floating-point numbers included."""
+    dask = sys.modules.get("dask")
+    return dask.config.set(scheduler="synchronous") if dask else nullcontext()

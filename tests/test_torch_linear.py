@@ -176,7 +176,7 @@ def test_examples_that_are_all_ignored_still_give_each_parameter_a_gradient(redu
 
 
 def scaled_gradients(way, total, scale, *leaves):
-    """Return the gradients of a loss times a scale, as autograd, functions of it, and scalers of gradients give them."""
+    """Return the gradients of a loss times a scale, in one of the ways that PyTorch has."""
     if way == "torch.func.grad":
         return torch.func.grad(lambda *arrays: total(*arrays) * scale, (0, 1, 2))(*leaves)
     if way == "torch.func.vjp":

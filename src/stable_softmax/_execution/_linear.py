@@ -91,7 +91,7 @@ def _swept(xp: ModuleType, function: Any, arrays: tuple[Any, ...], settings: Set
     with underflow_ignored(xp):
         if "where" in given:
             given["weight"], marks = _projection.finite_and_marks(xp, given["weight"], settings.working)
-            given[_MARKS] = xp.reshape(marks, (-1,))
+            given[_MARKS] = marks.T
         in_rows = tuple(
             name in ("features", "class_ids", "probabilities") or (name == "where" and array.shape[0] != 1)
             for name, array in given.items()
@@ -131,12 +131,12 @@ def _block_of(xp: ModuleType, settings: Settings, names: tuple[str, ...], arrays
     criterion = Criterion(**fields)
     counted = None if criterion.ignored_id is None else criterion.class_ids != criterion.ignored_id
     features = _projection.without_ignored(xp, features, counted)
-    if criterion.where is None:
-        projection = _projection.projected(xp, features, weight, bias, settings.working)
-    else:
+    terms = [] if bias is None else [bias[None, :]]
+    if criterion.where is not None:
         features, marks_of_rows = _projection.finite_and_marks(xp, features, settings.working)
-        projection = _projection.projected(xp, features, weight, bias, settings.working) + marks + marks_of_rows
-    logits = projection
+        terms += [marks, marks_of_rows]
+    projection = _projection.projected(xp, features, weight, settings.working)
+    logits = projection = _execution.on_each(_projection.shifted, xp, projection, *terms)
     if settings.softcap is not None:
         # The derivatives of the cap are products, too, through which NaN would come.
         projection = _projection.without_ignored(xp, left_of(xp, criterion, projection), counted)

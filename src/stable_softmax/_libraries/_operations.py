@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from stable_softmax._libraries import is_jax, is_numpy, is_torch, is_writable, runs_in_parts, warns
+from stable_softmax._libraries import (
+    is_dask,
+    is_jax,
+    is_numpy,
+    is_torch,
+    is_writable,
+    namespace,
+    runs_in_parts,
+    warns,
+)
 
 
 def computed_dtype(xp: ModuleType, dtype: Any) -> Any:
@@ -202,8 +211,32 @@ def contracted(
         from stable_softmax._libraries import _jax
 
         return added(xp, total, _jax.contracted(first, second, axes, dtype, like))
+    product = _contracted_chunks if is_dask(xp) else _contracted_arrays
+    return added(xp, total, product(first, second, axes, dtype))
+
+
+def _contracted_arrays(first: Any, second: Any, axes: tuple[int, int], dtype: Any) -> Any:
+    xp = namespace(first, second)
     arrays = (xp.astype(array, dtype, copy=False) for array in (first, second))
-    return added(xp, total, xp.tensordot(*arrays, axes=tuple((axis,) for axis in axes)))
+    with underflow_ignored(xp):
+        return xp.tensordot(*arrays, axes=tuple((axis,) for axis in axes))
+
+
+def _contracted_chunks(first: Any, second: Any, axes: tuple[int, int], dtype: Any) -> Any:
+    """Return the product as Dask's own, but for NumPy's warnings, which belong to whoever computes it."""
+    from dask.array import blockwise, reduction
+
+    def product(*chunks: Any) -> Any:
+        return _contracted_arrays(*chunks, axes, dtype)[..., None]
+
+    def summed(chunk: Any, axis: Any, keepdims: bool) -> Any:
+        xp = namespace(chunk)
+        with underflow_ignored(xp):
+            return xp.sum(chunk, axis=axis, keepdims=keepdims)
+
+    indices = ("ik" if axes[0] else "ki"), ("jk" if axes[1] else "kj")
+    parts = blockwise(product, "ijk", first, indices[0], second, indices[1], adjust_chunks={"k": 1}, dtype=dtype)
+    return reduction(parts, summed, summed, axis=2, dtype=dtype)
 
 
 def added(xp: ModuleType, total: Any, values: Any) -> Any:

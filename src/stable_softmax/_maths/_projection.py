@@ -12,10 +12,16 @@ from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum
 
 
-def projected(xp: ModuleType, features: Any, weight: Any, bias: Any, dtype: Any) -> Any:
-    """Return `features @ weight.T + bias`."""
-    product = contracted(xp, features, weight, (1, 1), dtype)
-    return product if bias is None else product + converted(xp, bias, dtype)
+def projected(xp: ModuleType, features: Any, weight: Any, dtype: Any) -> Any:
+    """Return `features @ weight.T`."""
+    return contracted(xp, features, weight, (1, 1), dtype)
+
+
+def shifted(xp: ModuleType, projection: Any, *terms: Any) -> Any:
+    """Return the projection plus terms, such as the bias, that broadcast to it."""
+    for term in terms:
+        projection = projection + converted(xp, term, projection.dtype)
+    return projection
 
 
 def pulled_back(
