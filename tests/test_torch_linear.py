@@ -3,6 +3,7 @@
 import pytest
 import torch
 from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stable_softmax import value_and_grad_linear_softmax_crossentropy
 
@@ -214,3 +215,60 @@ def test_gradients_are_rounded_once_after_they_are_scaled(way, narrow, reduction
         half = 0.51 * torch.finfo(narrow).eps
         atol = half * max(torch.finfo(narrow).smallest_normal, 1e-3 * scale * float(same.abs().max()))
         torch.testing.assert_close(given.double(), same * scale, rtol=half, atol=atol)
+
+
+def test_what_a_recomputation_sees_again_stays_as_it_was():
+    """Checkpoints compute a block again to its end where they do not stop early."""
+    features, weight, bias, answers = drawn()
+    leaves = [array.clone().requires_grad_() for array in (features, weight, bias)]
+    with torch.utils.checkpoint.set_checkpoint_early_stop(False):
+        _, gradients = value_and_grad_linear_softmax_crossentropy(*leaves[:2], answers, leaves[2], block_size=7)
+        before = [gradient.detach().clone() for gradient in gradients]
+        sum((gradient.cos() * gradient).sum() for gradient in gradients).backward()
+    for gradient, same in zip(gradients, before, strict=True):
+        torch.testing.assert_close(gradient.detach(), same, rtol=0, atol=0)
+
+
+class Products(TorchDispatchMode):
+    """Counts the products of matrices."""
+
+    number = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.number += function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_)
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize(
+    ("learning", "first", "second"),
+    [
+        (("features",), 2, 2),
+        (("weight",), 2, 2),
+        (("weight", "bias"), 2, 2),
+        (("bias",), 1, 1),
+        (("features", "weight", "bias"), 3, 3),
+    ],
+)
+def test_what_does_not_learn_takes_no_product(learning, first, second):
+    """Of one block: the sweep of the loss, what backward adds to it, and the sweep for a second derivative."""
+    arrays = dict(zip(("features", "weight", "bias"), drawn()[:3], strict=True))
+    leaves = {name: array.clone().requires_grad_(name in learning) for name, array in arrays.items()}
+    counts = []
+    with Products() as products:
+        loss = in_blocks(*leaves.values(), drawn()[3], block_size=100)
+        counts.append(products.number)
+        loss.backward(retain_graph=True)
+        counts.append(products.number - sum(counts))
+        torch.autograd.grad(loss, [leaves[name] for name in learning], create_graph=True)
+        counts.append(products.number - sum(counts))
+    assert counts == [first, 0, second]
+    for name, leaf in leaves.items():
+        expected = torch.func.grad(of_logits, list(arrays).index(name))(*arrays.values(), drawn()[3])
+        assert_same(leaf.grad, expected if name in learning else None)
+
+
+@pytest.mark.parametrize(("argument", "number"), [(0, 3), (1, 3), (2, 2), ((0, 1, 2), 4)])
+def test_functions_of_some_arrays_take_no_product_for_the_others(argument, number):
+    with Products() as products:
+        torch.func.grad(in_blocks, argument)(*drawn(), block_size=100)
+    assert products.number == number

@@ -226,8 +226,8 @@ def _contracted_chunks(first: Any, second: Any, axes: tuple[int, int], dtype: An
     """Return the product as Dask's own, but for NumPy's warnings, which belong to whoever computes it."""
     from dask.array import blockwise, reduction
 
-    def product(*chunks: Any) -> Any:
-        return _contracted_arrays(*chunks, axes, dtype)[..., None]
+    def product(first: Any, second: Any) -> Any:
+        return _contracted_arrays(first, second, axes, dtype)[..., None]
 
     def summed(chunk: Any, axis: Any, keepdims: bool) -> Any:
         xp = namespace(chunk)
