@@ -1,9 +1,14 @@
 """The loss of projected features in PyTorch programs: derivatives of every order, compilers, exports, autocast."""
 
+from functools import partial
+
 import pytest
 import torch
 from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from stable_softmax import value_and_grad_linear_softmax_crossentropy
 
@@ -235,7 +240,7 @@ class Products(TorchDispatchMode):
     number = 0
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        self.number += function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_)
+        self.number += function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm)
         return function(*arguments, **(options or {}))
 
 
@@ -272,3 +277,68 @@ def test_functions_of_some_arrays_take_no_product_for_the_others(argument, numbe
     with Products() as products:
         torch.func.grad(in_blocks, argument)(*drawn(), block_size=100)
     assert products.number == number
+
+
+def one_step(*arrays, answers, **options):
+    """Return the loss and the gradients of arrays, as a step of training finds them."""
+    leaves = [array.detach().requires_grad_() for array in arrays]
+    loss = in_blocks(*leaves, answers, **options)
+    return loss, *torch.autograd.grad(loss.sum(), leaves)
+
+
+@pytest.mark.parametrize(("reduction", "number"), [("mean", 3), ("none", 4)])
+def test_counters_of_operations_see_what_runs_without_them(reduction, number):
+    *arrays, answers = drawn()
+    with FlopCounterMode(display=False) as counter:
+        one_step(*arrays, answers=answers, block_size=7, reduction=reduction)
+    assert counter.get_total_flops() == number * 2 * EXAMPLES * FEATURES * CLASSES
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_tensors_without_values_have_the_shapes_of_others(reduction):
+    """On the device "meta", and in the mode that compilers and planners of memory use."""
+    for dtype in (torch.float32, torch.bfloat16):
+        *arrays, answers = drawn(dtype=dtype)
+        expected = one_step(*arrays, answers=answers, block_size=7, reduction=reduction)
+        meta = [array.to("meta") for array in (*arrays, answers)]
+        results = [one_step(*meta[:3], answers=meta[3], block_size=7, reduction=reduction)]
+        with FakeTensorMode() as mode:
+            fake = [mode.from_tensor(array) for array in (*arrays, answers)]
+            results.append(one_step(*fake[:3], answers=fake[3], block_size=7, reduction=reduction))
+        for given in results:
+            assert [(g.shape, g.dtype) for g in given] == [(e.shape, e.dtype) for e in expected]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_traced_step_is_the_step(reduction):
+    *arrays, answers = drawn()
+    step = partial(one_step, answers=answers, block_size=7, reduction=reduction)
+    assert_same(make_fx(step)(*arrays)(*arrays), step(*arrays))
+
+
+def test_leaves_that_a_function_of_others_closes_over():
+    features, weight, bias, answers = drawn()
+    leaf = weight.clone().requires_grad_()
+
+    def total(features):
+        return in_blocks(features, leaf, bias, answers, block_size=7, reduction="none").sum()
+
+    def constant(factor):
+        return factor * in_blocks(features, leaf, bias, answers, block_size=7, reduction="none").sum()
+
+    expected = torch.func.grad(lambda features: of_logits(features, weight, bias, answers, reduction="sum"))(features)
+    assert_same(torch.func.grad(total)(features).detach(), expected)
+    factor = torch.tensor(2.0, dtype=torch.float64)
+    assert_same(torch.func.grad(constant)(factor).detach(), of_logits(features, weight, bias, answers) * EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    "options", [{"class_weights": torch.ones(CLASSES).double()}, {"probabilities": True}], ids=list
+)
+def test_options_arrays_that_need_no_gradient_take_no_other_way(options):
+    *arrays, answers = drawn()
+    if options.pop("probabilities", False):
+        answers = torch.softmax(torch.randn(EXAMPLES, CLASSES).double(), 1)
+    with FlopCounterMode(display=False) as counter:
+        one_step(*arrays, answers=answers, block_size=7, **options)
+    assert counter.get_total_flops() == 3 * 2 * EXAMPLES * FEATURES * CLASSES
