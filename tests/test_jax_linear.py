@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
 
-from stable_softmax import linear_softmax_crossentropy
+from stable_softmax import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
 
 EPS = np.finfo(np.float64).eps
 
@@ -179,3 +179,39 @@ def test_gradients_are_rounded_once_after_they_are_scaled(narrow, reduction, siz
             half = 0.51 * float(limits.eps)
             atol = half * max(float(limits.smallest_normal), 1e-3 * scale * float(abs(same).max()))
             np.testing.assert_allclose(given.astype(float), same * scale, rtol=half, atol=atol)
+
+
+@pytest.mark.parametrize("block_size", [7, 100])
+@pytest.mark.parametrize(("argument", "number"), [(0, 2), (1, 2), (2, 1), ((0, 1, 2), 3)])
+def test_what_does_not_change_takes_no_product(argument, number, block_size):
+    """Of one block, or of each step of the scan and of the rest."""
+    arrays = drawn(42)
+    arguments = argument if isinstance(argument, tuple) else (argument,)
+
+    def slope(*vectors):
+        def loss(*variables):
+            given = dict(enumerate(arrays)) | dict(zip(arguments, variables, strict=True))
+            return in_blocks(*given.values(), block_size=block_size)
+
+        return jax.jvp(loss, tuple(arrays[i] for i in arguments), vectors)
+
+    vectors = [np.cos(arrays[i]) for i in arguments]
+    for program, given in ((slope, vectors), (jax.grad(partial(in_blocks, block_size=block_size), argument), arrays)):
+        assert jax.jit(program).lower(*given).as_text().count("stablehlo.dot_general") == number
+
+
+def test_outside_of_jit_each_program_is_compiled_once(caplog):
+    features, weight, bias, answers = (jnp.asarray(array) for array in drawn(41))
+
+    def run(features):
+        value_and_grad_linear_softmax_crossentropy(features, weight, answers, bias, block_size=7)
+        for reduction in ("none", "mean"):
+            loss = partial(in_blocks, reduction=reduction, block_size=7, label_smoothing=0.1)
+            loss(features, weight, bias, answers)
+            jax.grad(lambda *arrays, loss=loss: loss(*arrays, answers).sum(), (0, 1))(features, weight, bias)
+
+    run(features)
+    other = features + 1
+    with jax.log_compiles():
+        run(other)
+    assert [record.message for record in caplog.records if record.message.startswith("Compiling")] == []

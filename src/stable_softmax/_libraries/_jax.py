@@ -115,7 +115,8 @@ def evaluate(function: Differentiable, options: Options, *arrays: jax.Array) -> 
     return _value(function, options, *arrays)
 
 
-@partial(jax.jit, static_argnums=(0, 1), inline=True)
+# Not inlined, so that outside of `jit` what JAX derives from it is compiled once, too.
+@partial(jax.jit, static_argnums=(0, 1))
 def compiled(function: Callable[..., Any], options: Options, *arrays: jax.Array) -> Any:
     """Return the value of a function that JAX is to differentiate as it stands."""
     return function(jax.numpy, *arrays, **dict(options))
