@@ -215,3 +215,29 @@ def test_outside_of_jit_each_program_is_compiled_once(caplog):
     with jax.log_compiles():
         run(other)
     assert [record.message for record in caplog.records if record.message.startswith("Compiling")] == []
+
+
+@pytest.mark.parametrize("placed", ["examples", "classes", "features of a plain weight", "all but the bias"])
+def test_arrays_on_an_explicit_mesh_beside_arrays_on_none(placed):
+    arrays = drawn()
+    expected = jax.jit(jax.value_and_grad(of_logits, (0, 1, 2)))(*arrays)
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    specs = {
+        "examples": (P("data"), None, None, P("data")),
+        "classes": (None, P("model"), P("model"), None),
+        "features of a plain weight": (P("data"), None, None, None),
+        "all but the bias": (P("data"), P("model"), None, P("data")),
+    }[placed]
+    arrays = [
+        jnp.asarray(array) if spec is None else jax.device_put(array, NamedSharding(mesh, spec))
+        for array, spec in zip(arrays, specs, strict=True)
+    ]
+    with jax.set_mesh(mesh):
+        for block_size in (7, 100):
+            loss = partial(in_blocks, block_size=block_size)
+            explicit = partial(value_and_grad_linear_softmax_crossentropy, block_size=block_size)
+            assert_same(jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*arrays), expected)
+            assert_same(jax.jit(explicit)(*arrays[:2], arrays[3], arrays[2]), expected)
+        # Outside of jit, too.
+        assert_same(jax.value_and_grad(loss, (0, 1, 2))(*arrays), expected)
+        assert_same(explicit(*arrays[:2], arrays[3], arrays[2]), expected)
