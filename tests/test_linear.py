@@ -187,6 +187,18 @@ def test_bad_argument(function, name):
         function(**(given | {name.partition(",")[0]: value}))
 
 
+REFUSED = ["classes", ("features", "features"), ["weight", "kernel"], None, 3, [0], b"bias"]
+
+
+@pytest.mark.only_backends("numpy")
+@pytest.mark.parametrize("bad", REFUSED, ids=str)
+def test_names_of_gradients_that_are_refused(bad):
+    names = bad if isinstance(bad, (list, tuple)) else [bad]
+    error = ValueError if all(isinstance(name, str) for name in names) else TypeError
+    with pytest.raises(error, match=r"^with_respect_to must .*, not " + re.escape(repr(bad))):
+        value_and_grad_linear_softmax_crossentropy(*drawn({})[:4], with_respect_to=bad)
+
+
 @pytest.mark.only_backends("numpy", "torch", "array-api-strict")
 def test_bad_class_id_is_named_by_its_place_in_the_batch(library):
     answers = np.zeros((2, 3), np.int64)
@@ -428,3 +440,39 @@ def dask_in_this_thread():
     """Return a context in which Dask computes as its caller does, errors of floating-point numbers included."""
     dask = sys.modules.get("dask")
     return dask.config.set(scheduler="synchronous") if dask else nullcontext()
+
+
+NAMES = ("features", "weight", "bias")
+
+
+@pytest.mark.parametrize("asked", ["features", ("weight",), ["bias", "features"], ("weight", "bias"), ()], ids=str)
+def test_gradients_that_are_asked_for_and_none_else(library, asked):
+    arrays, _ = on_backend(library, *drawn({}))
+    given = {"reduction": "sum", "block_size": 7, "ignore_index": 3}
+    value, gradients = value_and_grad_linear_softmax_crossentropy(*arrays, **given)
+    loss, chosen = value_and_grad_linear_softmax_crossentropy(*arrays, **given, with_respect_to=asked)
+    np.testing.assert_allclose(library.numpy(loss), library.numpy(value), rtol=1e-14)
+    for name, gradient, same in zip(NAMES, chosen, gradients, strict=True):
+        if name in asked:
+            np.testing.assert_allclose(library.numpy(gradient), library.numpy(same), rtol=1e-14, atol=1e-15)
+        else:
+            assert gradient is None
+    _, without = value_and_grad_linear_softmax_crossentropy(*arrays[:3], **given, with_respect_to=asked)
+    assert [gradient is not None for gradient in without] == [name in asked and name != "bias" for name in NAMES]
+
+
+@pytest.mark.only_backends("numpy")
+def test_gradients_that_are_not_asked_for_take_no_product(monkeypatch):
+    from stable_softmax._maths import _projection
+
+    def counted(*arguments):
+        counts.append(1)
+        return own(*arguments)
+
+    own, counts = _projection.contracted, []
+    monkeypatch.setattr(_projection, "contracted", counted)
+    arrays = drawn({})[:4]
+    for asked, number in ((NAMES, 3), ("features", 2), ("weight", 2), ("bias", 1), ((), 1)):
+        counts.clear()
+        value_and_grad_linear_softmax_crossentropy(*arrays, with_respect_to=asked)
+        assert len(counts) == number
