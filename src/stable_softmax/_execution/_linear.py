@@ -13,7 +13,13 @@ from stable_softmax import _execution
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_constant
 from stable_softmax._libraries._differentiable import Differentiable
-from stable_softmax._libraries._operations import compiled, is_known, sweep_factor, underflow_ignored
+from stable_softmax._libraries._operations import (
+    compiled,
+    is_known,
+    multiplies_narrow,
+    sweep_factor,
+    underflow_ignored,
+)
 from stable_softmax._libraries._sweeps import swept
 from stable_softmax._maths import _objective, _pieces, _projection
 from stable_softmax._maths._conversion import converted
@@ -89,6 +95,9 @@ def _swept(xp: ModuleType, function: Any, arrays: tuple[Any, ...], settings: Set
     """Return what a function of blocks gives. All the work of the loss is done in here."""
     given = dict(zip(("features", "weight", *settings.names), arrays, strict=True))
     with underflow_ignored(xp):
+        # Once, and not for each block, whose derivatives then add up in this dtype and are rounded at the end.
+        wide = {"bias"} if multiplies_narrow(xp, given["weight"]) else {"weight", "bias"}
+        given |= {name: converted(xp, array, settings.working) for name, array in given.items() if name in wide}
         if "where" in given:
             given["weight"], marks = _projection.finite_and_marks(xp, given["weight"], settings.working)
             given[_MARKS] = marks.T

@@ -31,7 +31,12 @@ def apart(values: jax.Array) -> jax.Array:
 
 def sweep_factor() -> int:
     """Return how many times the memory of NumPy's blocks those of a sweep are worth: GPUs need more rows to be busy."""
-    return 1 if jax.default_backend() == "cpu" else 16
+    return 1 if runs_on_cpu() else 16
+
+
+def runs_on_cpu() -> bool:
+    """Whether programs are for the CPU."""
+    return jax.default_backend() == "cpu"
 
 
 def is_traced(value: Any) -> bool:

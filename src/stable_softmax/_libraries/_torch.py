@@ -96,6 +96,11 @@ def padded(tensor: Any, axis: int, number: int) -> Any:
     return torch.nn.functional.pad(tensor, (0, 0) * (tensor.ndim - 1 - axis) + (0, number)) if number else tensor
 
 
+def multiplies_narrow(tensor: Any) -> bool:
+    """Whether a GPU multiplies a tensor as it is, many times faster than one of single precision."""
+    return bool(tensor.is_cuda) and tensor.dtype == torch.bfloat16
+
+
 def contracted(first: Any, second: Any, axes: tuple[int, int], dtype: Any, total: Any) -> Any:
     """Return the sums of products of two matrices along an axis of each, in a dtype whatever autocast would choose.
 
@@ -103,8 +108,8 @@ def contracted(first: Any, second: Any, axes: tuple[int, int], dtype: Any, total
     """
     first, second = first if axes[0] else first.T, second.T if axes[1] else second
     with _without_autocast(first.device.type):
-        if first.is_cuda and torch.bfloat16 in (first.dtype, second.dtype):  # pragma: no cover - needs a GPU
-            # Which multiplies these many times faster. The range is that of single precision.
+        if multiplies_narrow(first) or multiplies_narrow(second):  # pragma: no cover - needs a GPU
+            # The range is that of single precision.
             product = torch.mm(first.bfloat16(), second.bfloat16(), out_dtype=dtype)
             return product if total is None else total + product
         first, second = first.to(dtype), second.to(dtype)
