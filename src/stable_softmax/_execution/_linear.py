@@ -100,17 +100,13 @@ def _swept(xp: ModuleType, function: Any, arrays: tuple[Any, ...], settings: Set
         given |= {name: converted(xp, array, settings.working) for name, array in given.items() if name in wide}
         if "where" in given:
             given["weight"], marks = _projection.finite_and_marks(xp, given["weight"], settings.working)
-            given[_MARKS] = marks.T
+            given["bias"] = given.get("bias", 0) + marks[:, 0]  # NaN for a class whose weights are not finite
         in_rows = tuple(
             name in ("features", "class_ids", "probabilities") or (name == "where" and array.shape[0] != 1)
             for name, array in given.items()
         )
         size = settings.block_size or _rows_of_block(xp, given["features"], given["weight"], settings.working)
         return swept(xp, partial(function, xp, settings, tuple(given)), tuple(given.values()), in_rows, size)
-
-
-#: What is added to each class's logits: NaN where its weights are not finite, which `where` may exclude.
-_MARKS = "marks of classes"
 
 
 def _rows_of_block(xp: ModuleType, features: Any, weight: Any, working: Any) -> int:
@@ -136,14 +132,14 @@ class _Block(NamedTuple):
 
 def _block_of(xp: ModuleType, settings: Settings, names: tuple[str, ...], arrays: tuple[Any, ...]) -> _Block:
     fields = dict(zip(names, arrays, strict=True)) | dict(settings.numbers)
-    features, weight, bias, marks = (fields.pop(name, None) for name in ("features", "weight", "bias", _MARKS))
+    features, weight, bias = (fields.pop(name, None) for name in ("features", "weight", "bias"))
     criterion = Criterion(**fields)
     counted = None if criterion.ignored_id is None else criterion.class_ids != criterion.ignored_id
     features = _projection.without_ignored(xp, features, counted)
     terms = [] if bias is None else [bias[None, :]]
     if criterion.where is not None:
-        features, marks_of_rows = _projection.finite_and_marks(xp, features, settings.working)
-        terms += [marks, marks_of_rows]
+        features, marks = _projection.finite_and_marks(xp, features, settings.working)
+        terms.append(marks)
     projection = _projection.projected(xp, features, weight, settings.working)
     logits = projection = _execution.on_each(_projection.shifted, xp, projection, *terms)
     if settings.softcap is not None:

@@ -115,9 +115,9 @@ def contracted(first: Any, second: Any, axes: tuple[int, int], dtype: Any, total
         first, second = first.to(dtype), second.to(dtype)
         if total is None:
             return first @ second
-        # Not `addmm_`, which PyTorch's counters of operations do not know.
-        into = {"out": total} if is_constant(total, first, second) else {}
-        return torch.addmm(total, first, second, **into)
+        if is_constant(total, first, second) and runs_at_once(total):
+            return total.addmm_(first, second)
+        return torch.addmm(total, first, second)
 
 
 def recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
