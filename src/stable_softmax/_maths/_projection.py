@@ -83,9 +83,13 @@ _finite = Differentiable(_finite_value, _finite_jvp, _finite_vjp)
 def _over_cap(xp: ModuleType, projection: Any, softcap: float) -> Any:
     """Return `z / softcap`, of which no more than 512 counts: from there on, `tanh` is 1 and its slope 0."""
     limit = min(512 * softcap, float(xp.finfo(projection.dtype).max))
-    # In two steps, since XLA multiplies by the reciprocal of a constant, which is 0 for the largest numbers.
-    large = 2.0**64 if softcap > 2.0**64 else 1.0
-    return computed_alone(xp, clipped(xp, projection, -limit, limit) / large) / (softcap / large)
+    projection = clipped(xp, projection, -limit, limit)
+    if softcap > _LARGE:  # in two steps, since XLA multiplies by the reciprocal of a constant, which may be 0
+        projection, softcap = computed_alone(xp, projection / _LARGE), softcap / _LARGE
+    return projection / softcap
+
+
+_LARGE = 2.0**64
 
 
 def _capped(xp: ModuleType, projection: Any, softcap: float) -> Any:
