@@ -122,7 +122,7 @@ class _Block(NamedTuple):
     features: Any
     weight: Any
     criterion: Criterion
-    #: Which examples are not ignored; None if all.
+    #: Which examples count; None if all do.
     counted: Any
     #: What the cap is put on.
     projection: Any
@@ -135,7 +135,7 @@ def _block_of(xp: ModuleType, settings: Settings, names: tuple[str, ...], arrays
     features, weight, bias = (fields.pop(name, None) for name in ("features", "weight", "bias"))
     criterion = Criterion(**fields)
     counted = None if criterion.ignored_id is None else criterion.class_ids != criterion.ignored_id
-    features = _projection.without_ignored(xp, features, counted)
+    features = _projection.of_counted(xp, features, counted)
     terms = [] if bias is None else [bias[None, :]]
     if criterion.where is not None:
         features, marks = _projection.finite_and_marks(xp, features, settings.working)
@@ -144,7 +144,7 @@ def _block_of(xp: ModuleType, settings: Settings, names: tuple[str, ...], arrays
     logits = projection = _execution.on_each(_projection.shifted, xp, projection, *terms)
     if settings.softcap is not None:
         # The derivatives of the cap are products, too, through which NaN would come.
-        projection = _projection.without_ignored(xp, left_of(xp, criterion, projection), counted)
+        projection = _projection.of_counted(xp, left_of(xp, criterion, projection), counted)
         logits = _execution.on_each(partial(_projection.capped, softcap=settings.softcap), xp, projection)
     layout = Layout(tuple(logits.shape), (1,), settings.working, settings.working)
     return _Block(features, weight, criterion, counted, projection, logits, layout)
@@ -169,7 +169,7 @@ def _gradients_of_block(
         through_cap = partial(_projection.through_cap, softcap=settings.softcap)
         gradient = _execution.on_each(through_cap, xp, gradient, block.projection)
     of_features, sums = _projection.pulled_back(xp, gradient, block.features, block.weight, settings.wanted, sums)
-    return [values, *(_projection.without_ignored(xp, rows, block.counted) for rows in of_features)], sums
+    return [values, *(_projection.of_counted(xp, rows, block.counted) for rows in of_features)], sums
 
 
 def _total(xp: ModuleType, *arrays: Any, settings: Settings) -> Any:

@@ -54,8 +54,8 @@ def finite_and_marks(xp: ModuleType, rows: Any, dtype: Any) -> tuple[Any, Any]:
     return _finite(xp, rows), nan_where(xp, is_marked, xp.zeros_like(is_marked, dtype=dtype))
 
 
-def without_ignored(xp: ModuleType, rows: Any, counted: Any) -> Any:
-    """Return rows with 0 for those of ignored examples, whose NaN would come through products with 0."""
+def of_counted(xp: ModuleType, rows: Any, counted: Any) -> Any:
+    """Return rows with 0 for those of examples that do not count, whose NaN would come through products with 0."""
     return rows if counted is None else xp.where(counted, rows, 0)
 
 
