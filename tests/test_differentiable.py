@@ -11,12 +11,18 @@ def _value(_xp, first, second, factor, power):
 
 
 def _jvp(xp, first_tangent, second_tangent, first, second, factor, power):
-    slope = factor * (power * first ** (power - 1) * second * first_tangent + first**power * second_tangent)
+    of_first, of_second = _gradients(first, second, factor, power)
+    slope = sum(g * dx for g, dx in ((of_first, first_tangent), (of_second, second_tangent)) if dx is not None)
     return _value(xp, first, second, factor, power), slope
 
 
-def _vjp(_xp, cotangent, first, second, factor, power):
-    return cotangent * factor * power * first ** (power - 1) * second, cotangent * factor * first**power
+def _vjp(_xp, cotangent, first, second, factor, power, wanted):
+    gradients = _gradients(first, second, factor, power)
+    return tuple(cotangent * g if is_wanted else None for g, is_wanted in zip(gradients, wanted, strict=True))
+
+
+def _gradients(first, second, factor, power):
+    return factor * power * first ** (power - 1) * second, factor * first**power
 
 
 monomial = Differentiable(_value, _jvp, _vjp, variables=2)
@@ -42,3 +48,13 @@ def test_each_variable_has_its_derivatives_in_both_modes(library):
     tangent = func.jvp(total, (first, second), (first, second))[1]
     np.testing.assert_allclose(library.numpy(tangent), np.sum(gradients[0] * FIRST + gradients[1] * SECOND), rtol=1e-14)
     np.testing.assert_allclose(library.numpy(func.grad(slope)(first)), curvature, rtol=1e-14)
+
+
+@pytest.mark.only_backends("jax")
+def test_arrays_that_are_no_variables_have_no_derivative(library):
+    def total(factor):
+        return monomial(library.xp, FIRST, SECOND, factor, power=3).sum()
+
+    value, gradient = library.jax.value_and_grad(total)(library.array(FACTOR))
+    np.testing.assert_allclose(value, np.sum(FACTOR * FIRST**3 * SECOND), rtol=1e-14)
+    np.testing.assert_array_equal(gradient, np.zeros(2))

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
 
-from stable_softmax import linear_softmax_crossentropy
+from stable_softmax import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
 
 EPS = np.finfo(np.float64).eps
 
@@ -150,3 +150,96 @@ def test_the_logits_of_all_examples_are_never_there():
         )
         planned = program.lower(*shapes, answers).compile().memory_analysis()
         assert planned.temp_size_in_bytes < 8 * 4 * 64 * 8192 < 4 * 4096 * 8192 / 4
+
+
+@pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("reduction", "size", "scale"), [("mean", 2.0**-15, 2.0**16), ("sum", 2.0**13, 2.0**-4), ("none", 2.0**13, 2.0**-4)]
+)
+def test_gradients_are_rounded_once_after_they_are_scaled(narrow, reduction, size, scale):
+    """Before that, some are beyond the smallest and the largest number of float16."""
+    features, weight, bias, answers = drawn(512)
+    arrays = [jnp.asarray(a, narrow) for a in (features * size, weight * min(size, 2.0**-12), bias)]
+
+    def total(*arrays):
+        return in_blocks(*arrays, answers, reduction=reduction, block_size=16, dtype="float32").sum()
+
+    def scaled(*arrays):
+        return total(*arrays) * scale
+
+    def pulled_back(*arrays):
+        return jax.vjp(total, *arrays)[1](jnp.float32(scale))
+
+    expected = jax.grad(lambda *arrays: of_logits(*arrays, answers, reduction=reduction).sum(), (0, 1, 2))(
+        *(array.astype(float) for array in arrays)
+    )
+    gradient, limits = jax.grad(scaled, (0, 1, 2)), jnp.finfo(narrow)
+    for function in (gradient, jax.jit(gradient), pulled_back, jax.jit(pulled_back)):
+        for given, same in zip(function(*arrays), expected, strict=True):
+            assert given.dtype == narrow
+            # Half a unit of the last digit, and what single precision adds.
+            half = 0.51 * float(limits.eps)
+            atol = half * max(float(limits.smallest_normal), 1e-3 * scale * float(abs(same).max()))
+            np.testing.assert_allclose(given.astype(float), same * scale, rtol=half, atol=atol)
+
+
+@pytest.mark.parametrize("block_size", [7, 100])
+@pytest.mark.parametrize(("argument", "number"), [(0, 2), (1, 2), (2, 1), ((0, 1, 2), 3)])
+def test_what_does_not_change_takes_no_product(argument, number, block_size):
+    """Of one block, or of each step of the scan and of the rest."""
+    arrays = drawn(42)
+    arguments = argument if isinstance(argument, tuple) else (argument,)
+
+    def slope(*vectors):
+        def loss(*variables):
+            given = dict(enumerate(arrays)) | dict(zip(arguments, variables, strict=True))
+            return in_blocks(*given.values(), block_size=block_size)
+
+        return jax.jvp(loss, tuple(arrays[i] for i in arguments), vectors)
+
+    vectors = [np.cos(arrays[i]) for i in arguments]
+    for program, given in ((slope, vectors), (jax.grad(partial(in_blocks, block_size=block_size), argument), arrays)):
+        assert jax.jit(program).lower(*given).as_text().count("stablehlo.dot_general") == number
+
+
+def test_outside_of_jit_each_program_is_compiled_once(caplog):
+    features, weight, bias, answers = (jnp.asarray(array) for array in drawn(41))
+
+    def run(features):
+        value_and_grad_linear_softmax_crossentropy(features, weight, answers, bias, block_size=7)
+        for reduction in ("none", "mean"):
+            loss = partial(in_blocks, reduction=reduction, block_size=7, label_smoothing=0.1)
+            loss(features, weight, bias, answers)
+            jax.grad(lambda *arrays, loss=loss: loss(*arrays, answers).sum(), (0, 1))(features, weight, bias)
+
+    run(features)
+    other = features + 1
+    with jax.log_compiles():
+        run(other)
+    assert [record.message for record in caplog.records if record.message.startswith("Compiling")] == []
+
+
+@pytest.mark.parametrize("placed", ["examples", "classes", "features of a plain weight", "all but the bias"])
+def test_arrays_on_an_explicit_mesh_beside_arrays_on_none(placed):
+    arrays = drawn()
+    expected = jax.jit(jax.value_and_grad(of_logits, (0, 1, 2)))(*arrays)
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    specs = {
+        "examples": (P("data"), None, None, P("data")),
+        "classes": (None, P("model"), P("model"), None),
+        "features of a plain weight": (P("data"), None, None, None),
+        "all but the bias": (P("data"), P("model"), None, P("data")),
+    }[placed]
+    arrays = [
+        jnp.asarray(array) if spec is None else jax.device_put(array, NamedSharding(mesh, spec))
+        for array, spec in zip(arrays, specs, strict=True)
+    ]
+    with jax.set_mesh(mesh):
+        for block_size in (7, 100):
+            loss = partial(in_blocks, block_size=block_size)
+            explicit = partial(value_and_grad_linear_softmax_crossentropy, block_size=block_size)
+            assert_same(jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*arrays), expected)
+            assert_same(jax.jit(explicit)(*arrays[:2], arrays[3], arrays[2]), expected)
+        # Outside of jit, too.
+        assert_same(jax.value_and_grad(loss, (0, 1, 2))(*arrays), expected)
+        assert_same(explicit(*arrays[:2], arrays[3], arrays[2]), expected)

@@ -310,3 +310,11 @@ def test_subclasses_and_views_stay_as_they_are():
     z, y = data(4)
     result = value_and_grad_softmax_crossentropy_with_logits(z.as_subclass(Tensor), y)
     assert_same([part.as_subclass(torch.Tensor) for part in result], list(FUNCTIONS["both"](z, y)))
+
+
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16])
+def test_narrow_logits_on_a_device_that_has_no_autocast(narrow):
+    logits, class_ids = torch.zeros(4, 3, dtype=narrow, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta")
+    losses, gradient = value_and_grad_softmax_crossentropy_with_logits(logits, class_ids, reduction="none")
+    assert losses.dtype == gradient.dtype == narrow
+    assert losses.device.type == gradient.device.type == "meta"

@@ -44,6 +44,8 @@ def heads_and_parts(logits: Single, class_ids: NDArray[np.int64], bias: Single) 
     loss, gradients = value_and_grad_linear_softmax_crossentropy(logits, logits, class_ids, reduction="sum")
     assert_type(loss, Single)
     assert_type(gradients, tuple[Single, Single, Single | None])
+    _, chosen = value_and_grad_linear_softmax_crossentropy(logits, logits, class_ids, with_respect_to=["weight"])
+    assert_type(chosen, tuple[Single | None, Single | None, Single | None])
     statistics = softmax_statistics(logits, class_ids, first_class=3)
     assert_type(statistics.merge(statistics), SoftmaxStatistics)
 

@@ -1,6 +1,7 @@
 """Projection and cross-entropy in one, so that the logits of all examples are never there at once."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 from stable_softmax import _execution
 from stable_softmax._arguments._linear import LinearLoss, linear_loss_of
@@ -42,7 +43,8 @@ def linear_softmax_crossentropy(
     bias : array (C,), optional
         What is added to the logits.
     softcap : float, optional
-        Puts a cap on the logits: ``softcap * tanh(logits / softcap)``.
+        Puts a cap on the logits: ``softcap * tanh(logits / softcap)``. A normal number of the dtype that the work is
+        done in.
     where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`, whose logits are (..., C).
     reduction : {"none", "mean", "sum"}
@@ -79,6 +81,45 @@ def linear_softmax_crossentropy(
     return _result(loss, _linear.total(loss.xp, *loss.arrays, settings=loss.settings), loss.layout.dtype)
 
 
+@overload
+def value_and_grad_linear_softmax_crossentropy(
+    features: Array,
+    weight: AnyArray,
+    reference_answers: AnyArray,
+    bias: AnyArray | None = ...,
+    *,
+    softcap: float | None = ...,
+    where: AnyArray | None = ...,
+    class_weights: AnyArray | None = ...,
+    label_smoothing: float | AnyArray = ...,
+    ignore_index: int | None = ...,
+    z_loss: float | AnyArray = ...,
+    reduction: Reduction = ...,
+    dtype: Any = ...,
+    block_size: int | None = ...,
+) -> tuple[Array, tuple[Array, Array, Array | None]]: ...
+
+
+@overload
+def value_and_grad_linear_softmax_crossentropy(
+    features: Array,
+    weight: AnyArray,
+    reference_answers: AnyArray,
+    bias: AnyArray | None = ...,
+    *,
+    softcap: float | None = ...,
+    where: AnyArray | None = ...,
+    class_weights: AnyArray | None = ...,
+    label_smoothing: float | AnyArray = ...,
+    ignore_index: int | None = ...,
+    z_loss: float | AnyArray = ...,
+    reduction: Reduction = ...,
+    dtype: Any = ...,
+    block_size: int | None = ...,
+    with_respect_to: str | Sequence[str],
+) -> tuple[Array, tuple[Array | None, Array | None, Array | None]]: ...
+
+
 def value_and_grad_linear_softmax_crossentropy(
     features: Array,
     weight: AnyArray,
@@ -94,7 +135,8 @@ def value_and_grad_linear_softmax_crossentropy(
     reduction: Reduction = "mean",
     dtype: Any = None,
     block_size: int | None = None,
-) -> tuple[Array, tuple[Array, Array, Array | None]]:
+    with_respect_to: str | Sequence[str] = ("features", "weight", "bias"),
+) -> tuple[Array, tuple[Array | None, Array | None, Array | None]]:
     """Return the cross-entropy of projected features with its gradients, from the same blocks of logits.
 
     Parameters
@@ -108,11 +150,14 @@ def value_and_grad_linear_softmax_crossentropy(
         Of all results. If None, gradients have the dtype of what they are with respect to.
     block_size : int, optional
         As for `linear_softmax_crossentropy`.
+    with_respect_to : str or sequence of str
+        Which gradients to compute. The work for the others is left out.
 
     Returns
     -------
     loss, (gradient of features, gradient of weight, gradient of bias)
-        Of the shapes of what they are with respect to. Without a bias, the last is None.
+        Of the shapes of what they are with respect to. Those that `with_respect_to` does not name are None, and so is
+        the last without a bias.
 
     Raises
     ------
@@ -134,15 +179,26 @@ def value_and_grad_linear_softmax_crossentropy(
            [ 1.92874985e-22,  3.85749970e-22]])
     """
     options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
-    loss = linear_loss_of(features, weight, reference_answers, bias, options, softcap=softcap, block_size=block_size)
+    loss = linear_loss_of(
+        features,
+        weight,
+        reference_answers,
+        bias,
+        options,
+        softcap=softcap,
+        block_size=block_size,
+        with_respect_to=with_respect_to,
+    )
     values, gradients = _linear.losses_and_gradients(loss.xp, *loss.arrays, settings=loss.settings)
     if reduction == "none":
         value = _of_examples(loss, values)
     else:
         value = _result(loss, _execution.total(loss.xp, values), loss.layout.dtype)
-    of_features, *others = (_result(loss, g, own) for g, own in zip(gradients, loss.dtypes, strict=True))
-    of_weight, of_bias = (*others, None)[:2]
-    return value, (loss.xp.reshape(of_features, tuple(features.shape)), of_weight, of_bias)
+    results = [g if g is None else _result(loss, g, own) for g, own in zip(gradients, loss.dtypes, strict=True)]
+    of_features, of_weight, of_bias = (*results, None)[:3]
+    if of_features is not None:
+        of_features = loss.xp.reshape(of_features, tuple(features.shape))
+    return value, (of_features, of_weight, of_bias)
 
 
 def _of_examples(loss: LinearLoss, losses: Any) -> Any:

@@ -1,6 +1,7 @@
 """The arguments of the loss of projected features, as the arrays and settings that the work takes."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array
 from stable_softmax._libraries._operations import native_dtype
 from stable_softmax._maths._conversion import converted
+
+_VARIABLES = ("features", "weight", "bias")
 
 
 class LinearLoss(NamedTuple):
@@ -39,6 +42,7 @@ def linear_loss_of(
     *,
     softcap: Any,
     block_size: Any,
+    with_respect_to: Any = _VARIABLES,
 ) -> LinearLoss:
     """Check all arguments of a loss of projected features."""
     required = {"features": features, "weight": weight, "reference_answers": reference_answers}
@@ -56,9 +60,10 @@ def linear_loss_of(
     settings = Settings(
         names=tuple(name for name in (*given, *arrays) if name not in ("features", "weight")),
         numbers=tuple((name, field) for name, field in fields.items() if name not in arrays),
-        softcap=_softcap_of(softcap, float(xp.finfo(layout.working).max)),
+        softcap=_softcap_of(softcap, xp.finfo(layout.working)),
         working=layout.working,
         block_size=_block_size_of(block_size),
+        wanted=_wanted_of(with_respect_to, tuple(given)),
     )
     dtypes = tuple(array.dtype if options.dtype is None else layout.dtype for array in given.values())
     return LinearLoss(xp, layout, (*given.values(), *arrays.values()), settings, options.reduction, dtypes)
@@ -85,15 +90,29 @@ def _check_shapes(given: dict[str, Any]) -> None:
         raise ValueError(f"bias must have shape {weight[:1]}, one for each class, not {tuple(given['bias'].shape)}")
 
 
-def _softcap_of(softcap: Any, largest: float) -> float | None:
+def _softcap_of(softcap: Any, limits: Any) -> float | None:
     if softcap is None:
         return None
     if isinstance(softcap, bool) or not isinstance(softcap, Real):
         raise TypeError(f"softcap must be a real number or None, not {softcap!r}")
     cap = as_float(softcap)
-    if not 0 < cap <= largest:
-        raise ValueError(f"softcap must be positive and at most {largest:.4g}, but is {softcap}")
+    # Compilers take smaller numbers for 0.
+    smallest, largest = float(limits.smallest_normal), float(limits.max)
+    if not smallest <= cap <= largest:
+        raise ValueError(f"softcap must lie in [{smallest:.4g}, {largest:.4g}], but is {softcap}")
     return cap
+
+
+def _wanted_of(with_respect_to: Any, given: tuple[str, ...]) -> tuple[bool, ...]:
+    """Return whether the gradient with respect to each of the arrays that are given is asked for."""
+    names = (with_respect_to,) if isinstance(with_respect_to, str) else with_respect_to
+    if not isinstance(names, Sequence) or False in [isinstance(name, str) for name in names]:
+        raise TypeError(f"with_respect_to must be a name or a sequence of names, not {with_respect_to!r}")
+    if not set(_VARIABLES).issuperset(names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"with_respect_to must name some of 'features', 'weight' and 'bias', each once, not {with_respect_to!r}"
+        )
+    return tuple([name in names for name in given])
 
 
 def _block_size_of(block_size: Any) -> int | None:

@@ -107,7 +107,7 @@ def is_constant(xp: ModuleType, *arrays: Any) -> bool:
     if is_torch(xp):
         from stable_softmax._libraries import _torch
 
-        return _torch.needs_no_graph(*arrays)
+        return _torch.is_constant(*arrays)
     return True
 
 

@@ -18,12 +18,14 @@ class Differentiable:
 
     #: (xp, *arrays) -> result or tuple of results
     value: Callable[..., Any]
-    #: (xp, *tangents, *arrays) -> as `value`, and its derivative in the direction of the tangents. Linear in them
+    #: (xp, *tangents, *arrays) -> as `value`, and its derivative in the direction of the tangents. Linear in them. A
+    #: function of several variables gets None for tangents that are known to be 0
     jvp: Callable[..., tuple[Any, Any]]
-    #: (xp, cotangent or tuple of them, *arrays) -> the gradient that they give, or a tuple with one for each variable
+    #: (xp, cotangent or tuple of them, *arrays) -> the gradient that they give. A function of several variables returns
+    #: a tuple of gradients; it is told, as `wanted`, which are asked for, and may return None for the others
     vjp: Callable[..., Any]
-    #: (xp, *arrays) -> value and gradient at once, or a tuple of gradients, of a function whose `vjp` is the gradient
-    #: times the cotangent
+    #: (xp, *arrays) -> value and gradient at once, of a function whose `vjp` is the gradient times the cotangent; for
+    #: several variables as `vjp`. The gradient has the dtype that the work is done in, to be rounded after that product
     value_and_gradient: Callable[..., tuple[Any, Any]] | None = None
     #: How many arrays it has derivatives with respect to.
     variables: int = 1
@@ -44,6 +46,22 @@ class Differentiable:
 
             return _torch.evaluate(self._with(options), *arrays)
         return self.value(xp, *arrays, **options)
+
+    def gradients(self, xp: ModuleType, cotangent: Any, *arrays: Any, wanted: tuple[bool, ...]) -> tuple[Any, ...]:
+        """Return a gradient for each variable; for those that are not wanted, it may be None."""
+        if self.variables == 1:
+            return (self.vjp(xp, cotangent, *arrays),)
+        return tuple(self.vjp(xp, cotangent, *arrays, wanted=wanted))
+
+    def value_and_gradients(
+        self, xp: ModuleType, *arrays: Any, wanted: tuple[bool, ...]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """Return the value and a gradient for each variable; for those that are not wanted, it may be None."""
+        both: Any = self.value_and_gradient
+        if self.variables > 1:
+            return both(xp, *arrays, wanted=wanted)
+        value, gradient = both(xp, *arrays)
+        return value, (gradient,)
 
     def _with(self, options: dict[str, Any]) -> "Differentiable":
         """Return the function of the arrays alone."""

@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import jax
+from jax.custom_derivatives import SymbolicZero
+from jax.sharding import NamedSharding, PartitionSpec
 
 from stable_softmax._libraries._differentiable import Differentiable
 
@@ -29,7 +31,12 @@ def apart(values: jax.Array) -> jax.Array:
 
 def sweep_factor() -> int:
     """Return how many times the memory of NumPy's blocks those of a sweep are worth: GPUs need more rows to be busy."""
-    return 1 if jax.default_backend() == "cpu" else 16
+    return 1 if runs_on_cpu() else 16
+
+
+def runs_on_cpu() -> bool:
+    """Whether programs are for the CPU."""
+    return jax.default_backend() == "cpu"
 
 
 def is_traced(value: Any) -> bool:
@@ -46,11 +53,18 @@ def contracted(
     first: jax.Array, second: jax.Array, axes: tuple[int, int], dtype: Any, like: jax.Array | None
 ) -> jax.Array:
     """Return the sums of products of two matrices along an axis of each, on the devices where another array lies."""
+    place = None if like is None else _place_of_product(like, first, second)
     along = tuple((axis,) for axis in axes)
-    place = None if like is None else jax.typeof(like).sharding
-    if place is None or place.mesh.empty:
-        return jax.numpy.tensordot(first, second, axes=along, preferred_element_type=dtype)
     return jax.numpy.tensordot(first, second, axes=along, preferred_element_type=dtype, out_sharding=place)
+
+
+def _place_of_product(like: jax.Array, *factors: jax.Array) -> Any:
+    """Return where an array lies; on all devices of its factors' mesh, if it is on none; None if these are not."""
+    place, *places = (jax.typeof(array).sharding for array in (like, *factors))
+    if not place.mesh.empty:
+        return place
+    meshes = [other.mesh for other in places if not other.mesh.empty]
+    return NamedSharding(meshes[0], PartitionSpec()) if meshes else None  # type: ignore[no-untyped-call]
 
 
 def swept(function: Callable[..., Any], arrays: tuple[Any, ...], in_rows: tuple[bool, ...], size: int) -> Any:
@@ -106,12 +120,23 @@ def evaluate(function: Differentiable, options: Options, *arrays: jax.Array) -> 
     return _value(function, options, *arrays)
 
 
+# Not inlined, so that outside of `jit` what JAX derives from it is compiled once, too.
+@partial(jax.jit, static_argnums=(0, 1))
+def compiled(function: Callable[..., Any], options: Options, *arrays: jax.Array) -> Any:
+    """Return the value of a function that JAX is to differentiate as it stands."""
+    return function(jax.numpy, *arrays, **dict(options))
+
+
 # JAX derives reverse mode from this rule, by transposing it. A custom_vjp would rule out forward mode.
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _value(function: Differentiable, options: Options, *arrays: jax.Array) -> Any:
     return function.value(jax.numpy, *arrays, **dict(options))
 
 
-@_value.defjvp
+@partial(_value.defjvp, symbolic_zeros=True)
 def _jvp(function: Differentiable, options: Options, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    return function.jvp(jax.numpy, *tangents[: function.variables], *primals, **dict(options))
+    vectors = [None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents[: function.variables]]
+    if all(vector is None for vector in vectors):
+        value = _value(function, options, *primals)
+        return value, jax.tree.map(jax.numpy.zeros_like, value)
+    return function.jvp(jax.numpy, *vectors, *primals, **dict(options))

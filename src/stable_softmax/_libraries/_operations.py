@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from stable_softmax._libraries import is_dask, is_jax, is_numpy, is_torch, is_writable, warns
+from stable_softmax._libraries import (
+    is_dask,
+    is_jax,
+    is_numpy,
+    is_torch,
+    is_writable,
+    namespace,
+    runs_in_parts,
+    warns,
+)
 
 
 def computed_dtype(xp: ModuleType, dtype: Any) -> Any:
@@ -200,6 +209,18 @@ def without_gradient(xp: ModuleType, array: Any) -> Any:
     return array.detach() if is_torch(xp) else array
 
 
+def compiled(xp: ModuleType, function: Callable[..., Any], *arrays: Any, **options: Any) -> Any:
+    """Return `function(xp, *arrays, **options)`, which JAX compiles once for all arrays of the same shapes and dtypes.
+
+    The options are hashable.
+    """
+    if not is_jax(xp):
+        return function(xp, *arrays, **options)
+    from stable_softmax._libraries import _jax
+
+    return _jax.compiled(function, tuple(options.items()), *arrays)
+
+
 def native(xp: ModuleType, values: Any) -> Any:
     """Return a result in the form that the library's own functions have: scalars instead of NumPy's 0-d arrays."""
     return values[()] if is_numpy(xp) and values.ndim == 0 else values
@@ -211,6 +232,19 @@ def unreported(xp: ModuleType) -> AbstractContextManager[Any]:
     Underflow, overflow to infinity and NaN are parts of right results here, which the contract describes.
     """
     return np.errstate(all="ignore") if warns(xp) else nullcontext()
+
+
+def multiplies_narrow(xp: ModuleType, array: Any) -> bool:
+    """Return whether the device multiplies an array of a narrow dtype as it is, many times faster than a wider one."""
+    if is_jax(xp):
+        from stable_softmax._libraries import _jax
+
+        return not _jax.runs_on_cpu()
+    if not is_torch(xp):
+        return False
+    from stable_softmax._libraries import _torch
+
+    return _torch.multiplies_narrow(array)
 
 
 def contracted(
@@ -235,15 +269,39 @@ def contracted(
         from stable_softmax._libraries import _jax
 
         return added(xp, total, _jax.contracted(first, second, axes, dtype, like))
+    product = _contracted_chunks if is_dask(xp) else _contracted_arrays
+    return added(xp, total, product(first, second, axes, dtype))
+
+
+def _contracted_arrays(first: Any, second: Any, axes: tuple[int, int], dtype: Any) -> Any:
+    xp = namespace(first, second)
     arrays = (xp.astype(array, dtype, copy=False) for array in (first, second))
-    return added(xp, total, xp.tensordot(*arrays, axes=tuple((axis,) for axis in axes)))
+    with unreported(xp):
+        return xp.tensordot(*arrays, axes=tuple((axis,) for axis in axes))
+
+
+def _contracted_chunks(first: Any, second: Any, axes: tuple[int, int], dtype: Any) -> Any:
+    """Return the product as Dask's own, but for NumPy's warnings, which belong to whoever computes it."""
+    from dask.array import blockwise, reduction
+
+    def product(first: Any, second: Any) -> Any:
+        return _contracted_arrays(first, second, axes, dtype)[..., None]
+
+    def summed(chunk: Any, axis: Any, keepdims: bool) -> Any:
+        xp = namespace(chunk)
+        with unreported(xp):
+            return xp.sum(chunk, axis=axis, keepdims=keepdims)
+
+    indices = ("ik" if axes[0] else "ki"), ("jk" if axes[1] else "kj")
+    parts = blockwise(product, "ijk", first, indices[0], second, indices[1], adjust_chunks={"k": 1}, dtype=dtype)
+    return reduction(parts, summed, summed, axis=2, dtype=dtype)
 
 
 def added(xp: ModuleType, total: Any, values: Any) -> Any:
-    """Return the sum, in the place of the total where the library writes to memory; the values, if there is none."""
+    """Return the sum, in the place of the total where nothing else sees it; the values, if there is none."""
     if total is None:
         return values
-    if not is_writable(xp, total):
+    if not runs_in_parts(xp, total, values):  # a graph may have the total computed again, and see it then
         return total + values
     total += values
     return total

@@ -1,6 +1,7 @@
 """Analytic derivatives as PyTorch's own, for autograd and for torch.func."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -27,23 +28,40 @@ def is_plain(tensor: Any) -> bool:
 
 def runs_at_once(tensor: Any) -> bool:
     """Whether each operation on a tensor is done at once, or in order: nothing traces, transforms or wraps it."""
+    return not _is_transformed(tensor) and type(tensor) in _PLAIN and not torch._C._len_torch_dispatch_stack()
+
+
+def _is_transformed(tensor: Any) -> bool:
+    """Whether a compiler, TorchScript's tracer or a transformation of functions follows what is done with a tensor."""
     return (
-        not torch.compiler.is_compiling()
-        and type(tensor) in _PLAIN
-        and not functorch.is_functorch_wrapped_tensor(tensor)
-        and not functorch.is_legacy_batchedtensor(tensor)
-        and not torch._C._len_torch_dispatch_stack()
-        and torch._C._get_tracing_state() is None
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or functorch.is_functorch_wrapped_tensor(tensor)
+        or functorch.is_legacy_batchedtensor(tensor)
     )
+
+
+def is_constant(*arrays: Any) -> bool:
+    """Whether no derivative of any tensor can be asked for."""
+    if torch.compiler.is_compiling():  # pragma: no cover - traced, never run: the compiler cannot trace what follows
+        return False
+    tensors = _tensors_in(arrays)
+    return forward_ad._current_level < 0 and not _are_recorded(tensors) and not any(map(_is_transformed, tensors))
 
 
 def needs_no_graph(*arrays: Any) -> bool:
     """Whether all tensors are plain, and no derivative of any of them is asked for."""
-    if torch.compiler.is_compiling():  # pragma: no cover - traced, never run: the compiler cannot trace what follows
-        return False
-    tensors = [array for array in arrays if isinstance(array, torch.Tensor)]
-    is_recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return forward_ad._current_level < 0 and not is_recorded and all(map(is_plain, tensors))
+    return is_constant(*arrays) and all(map(is_plain, _tensors_in(arrays)))
+
+
+def _tensors_in(arrays: Any) -> list[Any]:
+    return [array for array in arrays if isinstance(array, torch.Tensor)]
+
+
+def _are_recorded(tensors: Any) -> bool:
+    """Whether autograd records what is done with tensors."""
+    # The compiler refuses `any` with a generator here.
+    return torch.is_grad_enabled() and True in [tensor.requires_grad for tensor in tensors]
 
 
 def block_factor() -> int:
@@ -83,37 +101,48 @@ def padded(tensor: Any, axis: int, number: int) -> Any:
     return torch.nn.functional.pad(tensor, (0, 0) * (tensor.ndim - 1 - axis) + (0, number)) if number else tensor
 
 
+def multiplies_narrow(tensor: Any) -> bool:
+    """Whether a GPU multiplies a tensor as it is, many times faster than one of single precision."""
+    return bool(tensor.is_cuda) and tensor.dtype == torch.bfloat16
+
+
 def contracted(first: Any, second: Any, axes: tuple[int, int], dtype: Any, total: Any) -> Any:
     """Return the sums of products of two matrices along an axis of each, in a dtype whatever autocast would choose.
 
     They are added to a total if there is one, in its place where no graph is recorded.
     """
     first, second = first if axes[0] else first.T, second.T if axes[1] else second
-    with torch.autocast(first.device.type, enabled=False):
-        if first.is_cuda and torch.bfloat16 in (first.dtype, second.dtype):  # pragma: no cover - needs a GPU
-            # Which multiplies these many times faster. The range is that of single precision.
+    with _without_autocast(first.device.type):
+        if multiplies_narrow(first) or multiplies_narrow(second):  # pragma: no cover - needs a GPU
+            # The range is that of single precision.
             product = torch.mm(first.bfloat16(), second.bfloat16(), out_dtype=dtype)
             return product if total is None else total + product
         first, second = first.to(dtype), second.to(dtype)
         if total is None:
             return first @ second
-        if needs_no_graph(total, first, second):
+        if is_constant(total, first, second) and runs_at_once(total):
             return total.addmm_(first, second)
         return torch.addmm(total, first, second)
 
 
 def recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return the function of tensors, and lists of them, of which autograd keeps nothing but these."""
-    tensors = [leaf for leaf in torch.utils._pytree.tree_leaves(arguments) if leaf is not None]
-    if needs_no_graph(*tensors) or not all(map(is_plain, tensors)):
+    tensors = _tensors_in(torch.utils._pytree.tree_leaves(arguments))
+    if not _are_recorded(tensors) or True in [_is_transformed(tensor) for tensor in tensors]:
         return function(*arguments)
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 def autocast_dtype(logits: Any) -> Any:
     """Return single precision for a loss of narrow logits within autocast."""
-    narrow = logits.dtype in (torch.float16, torch.bfloat16)
-    return torch.float32 if narrow and torch.is_autocast_enabled(logits.device.type) else None
+    kind = logits.device.type
+    narrow = logits.dtype in (torch.float16, torch.bfloat16) and torch.amp.is_autocast_available(kind)
+    return torch.float32 if narrow and torch.is_autocast_enabled(kind) else None
+
+
+def _without_autocast(kind: str) -> AbstractContextManager[Any]:
+    """Return a context without autocast, which some kinds of devices do not have at all."""
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def is_sharded(tensor: Any, axis: int) -> bool:
@@ -157,22 +186,18 @@ def evaluate(function: Differentiable, *arrays: Any) -> Any:
     """Return the function's value, on a graph only where one is needed. It takes no options."""
     if torch.compiler.is_compiling():  # pragma: no cover - traced by the compiler, never run
         # It refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
-        return _ReverseMode.apply(function, *arrays) if _is_recorded(function, arrays) else function.value(xp, *arrays)
+        is_recorded = _are_recorded(arrays[: function.variables])
+        return _ReverseMode.apply(function, *arrays) if is_recorded else function.value(xp, *arrays)
     # A trace cannot hold a function with several results.
-    if torch.jit.is_tracing() or needs_no_graph(*arrays):
+    if torch.jit.is_tracing() or is_constant(*arrays):
         return function.value(xp, *arrays)
     if _maps_nothing(*arrays):
         with retrieve_current_functorch_interpreter().lower():
             return evaluate(function, *arrays)
-    if function.value_and_gradient and _is_recorded(function, arrays) and all(map(is_plain, arrays)):
+    is_recorded = _are_recorded(arrays[: function.variables])
+    if function.value_and_gradient and is_recorded and not any(map(_is_transformed, arrays)):
         return _SavedGradient.apply(function, *arrays)[0]
     return _BothModes.apply(function, *arrays)
-
-
-def _is_recorded(function: Differentiable, arrays: tuple[Any, ...]) -> bool:
-    """Whether autograd records the function for a derivative."""
-    # The compiler refuses `any` with a generator here.
-    return torch.is_grad_enabled() and True in [array.requires_grad for array in arrays[: function.variables]]
 
 
 def _maps_nothing(*arrays: Any) -> bool:
@@ -208,9 +233,9 @@ class _ReverseMode(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Any) -> Any:
         arrays = ctx.saved_tensors
         given = cotangents if len(cotangents) > 1 else cotangents[0]
-        gradients = ctx.function.vjp(xp, given, *arrays)
-        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-        return None, *gradients, *(None for _ in arrays[ctx.function.variables :])
+        variables = ctx.function.variables
+        gradients = ctx.function.gradients(xp, given, *arrays, wanted=ctx.needs_input_grad[1 : 1 + variables])
+        return None, *gradients, *(None for _ in arrays[variables:])
 
 
 class _BothModes(_ReverseMode):
@@ -243,13 +268,14 @@ class _SavedGradient(_BothModes):
 
     @staticmethod
     def forward(function: Differentiable, *arrays: Any) -> Any:
-        value, gradients = function.value_and_gradient(xp, *arrays)  # type: ignore[misc]
-        return value, *(gradients if isinstance(gradients, tuple) else (gradients,))
+        wanted = tuple(array.requires_grad for array in arrays[: function.variables])
+        value, gradients = function.value_and_gradients(xp, *arrays, wanted=wanted)
+        return value, *gradients
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.function, *arrays = inputs
-        ctx.mark_non_differentiable(*output[1:])
+        ctx.mark_non_differentiable(*_tensors_in(output[1:]))
         ctx.is_own = torch._C._autograd._top_saved_tensors_default_hooks(True) is None  # and no one else's in between
         ctx.set_materialize_grads(False)  # of zeros for the gradient's cotangent, as large as the logits
         ctx.save_for_backward(*arrays, *output[1:])
@@ -263,13 +289,15 @@ class _SavedGradient(_BothModes):
         if cotangent is None:  # nothing that follows depends on the value
             return None, *(None for _ in gradients), *others
         if torch.is_grad_enabled() or forward_ad._current_level >= 0:  # a second derivative may follow
-            products = ctx.function.vjp(xp, cotangent, *arrays)
-            return None, *(products if isinstance(products, tuple) else (products,)), *others
-        if ctx.is_own and is_plain(cotangent) and not torch._C._autograd._get_current_graph_task_keep_graph():
-            for gradient in gradients:
-                gradient *= cotangent  # new memory would cost several times as much
-            return None, *gradients, *others
-        return None, *(cotangent * gradient for gradient in gradients), *others
+            wanted = ctx.needs_input_grad[1 : 1 + variables]
+            return None, *ctx.function.gradients(xp, cotangent, *arrays, wanted=wanted), *others
+        # New memory would cost several times as much.
+        is_free = ctx.is_own and runs_at_once(cotangent) and not torch._C._autograd._get_current_graph_task_keep_graph()
+        product = torch.Tensor.mul_ if is_free else torch.mul
+        products = (None if gradient is None else product(gradient, cotangent) for gradient in gradients)
+        # Rounded after the product: a scale that keeps the product in a narrow dtype may come with the cotangent.
+        rounded = (g if g is None else g.to(array.dtype) for g, array in zip(products, arrays, strict=False))
+        return None, *rounded, *others
 
     @staticmethod
     def jvp(ctx: Any, function: None, *tangents: Any) -> Any:
