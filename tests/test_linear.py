@@ -490,3 +490,14 @@ def test_gradients_that_are_not_asked_for_take_no_product(monkeypatch):
         counts.clear()
         value_and_grad_linear_softmax_crossentropy(*arrays, with_respect_to=asked)
         assert len(counts) == number
+
+
+def test_smoothing_keeps_the_digits_of_a_class_that_has_nearly_all_of_the_targets(library):
+    """Logits are features times the identity."""
+    logits, labels = np.asarray([[50.0, 0, 0], [0, 50, 0], [1, 2, 3]]), np.asarray([0, 0, 2])
+    options = {"class_weights": np.asarray([1.0, 0, 0]), "label_smoothing": 0.1, "reduction": "sum"}
+    arrays, given = on_backend(library, logits, np.eye(3), labels, np.zeros(3), options)
+    _, (of_features, *_) = value_and_grad_linear_softmax_crossentropy(*arrays, **given)
+    expected = stable_softmax.grad_softmax_crossentropy_with_logits(logits, labels, **options)
+    np.testing.assert_allclose(library.numpy(of_features), expected, rtol=1e-13, atol=0)
+    assert expected[0, 0] < 0

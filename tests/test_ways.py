@@ -51,3 +51,16 @@ def check_functions(library, table):
     product = stable_softmax.hvp_softmax_crossentropy_with_logits(*arrays, table.v, reduction="none")
     for values, field in ((loss, "loss"), (alone, "loss"), (gradient, "gradient"), (product, "product")):
         table.check(library.numpy(values), field)
+
+
+@pytest.mark.parametrize("block_size", [1, 5, None])
+@pytest.mark.only_backends("numpy", "torch", "array-api-strict", "dask")
+def test_projected_features(library, dtype, block_size):
+    table = Table(library, dtype, finite=True)
+    identity = library.logits(np.eye(CLASSES), dtype)
+    with np.errstate(all="raise"):
+        loss, (gradient, *_) = stable_softmax.value_and_grad_linear_softmax_crossentropy(
+            table.z, identity, table.y, reduction="none", block_size=block_size
+        )
+        table.check(library.numpy(loss), "loss")
+        table.check(library.numpy(gradient), "gradient")
