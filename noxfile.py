@@ -27,7 +27,7 @@ BACKENDS = {
 COVERING = {
     "numpy": [
         "arguments", "audit", "blocks", "contract", "contract_matrix", "differentiable", "extremes", "fast_paths",
-        "fuzz", "hessian", "import", "kinds_of_arrays", "linear", "oracle", "report", "statistics", "textbook",
+        "fuzz", "hessian", "import", "kinds_of_arrays", "linear", "oracle", "report", "statistics", "sums", "textbook",
         "threads", "workers",
     ],
     "jax": [

@@ -75,3 +75,12 @@ def test_expression_that_the_compiler_fuses(library, dtype, operation):
     for name, result in zip(names, fused(x, temperature), strict=True):
         shares = error_shares(library.numpy(result), getattr(exact, name), logits, dtype)
         assert shares.max() <= 1, (name, shares.max())
+
+
+def test_class_ids_have_derivatives_of_no_dtype():
+    """As those of JAX's own functions."""
+    losses = partial(stable_softmax.softmax_crossentropy_with_logits, np.zeros((2, 3)))
+    ids = jax.numpy.asarray([0, 2])
+    gradient = jax.grad(lambda ids: losses(ids, reduction="sum"), allow_int=True)(ids)
+    assert gradient.dtype == jax.dtypes.float0
+    np.testing.assert_array_equal(jax.jvp(losses, (ids,), (gradient,))[1], [0, 0])

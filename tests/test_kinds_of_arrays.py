@@ -304,3 +304,12 @@ def test_numpy_arrays_of_any_byte_order_beside_those_of_the_library(library, kin
     losses = stable_softmax.linear_softmax_crossentropy(library.array(z), weight, swapped(answers), reduction="none")
     same = softmax_crossentropy_with_logits(library.array(z), answers)
     np.testing.assert_allclose(library.numpy(losses), library.numpy(same), rtol=1e-6)
+
+
+@pytest.mark.only_backends("torch")
+def test_targets_of_eight_bits_are_those_that_they_convert_to(library):
+    """PyTorch has no comparisons for them."""
+    logits = library.array(np.asarray([[1.0, 2, 3]]))
+    narrow = library.array(np.asarray([[0.25, 0.5, 0.25]])).to(library.dtype("float8_e4m3fn"))
+    losses = [softmax_crossentropy_with_logits(logits, targets) for targets in (narrow, narrow.to(logits.dtype))]
+    assert losses[0] == losses[1]

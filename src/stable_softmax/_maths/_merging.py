@@ -43,10 +43,7 @@ class Part(NamedTuple):
 
 
 def without_label(xp: ModuleType, logits: Any, axes: tuple[int, ...]) -> Part:
-    """Return the part that logits are of their rows, whichever the labels are."""
-    if logits.shape[axes[0]] == 0:
-        nothing = xp.sum(logits, axis=axes, keepdims=True)
-        return Part(nothing - xp.inf, nothing, nothing, None, None)
+    """Return the part that logits are of their rows, whichever the labels are. There is some class."""
     maximum, others = _rows.maximum_and_others(xp, logits, axes)
     tail = others * xp.exp(_finite(xp, maximum) - _unit(xp, maximum))
     return Part(maximum, tail, xp.zeros_like(tail), None, None)

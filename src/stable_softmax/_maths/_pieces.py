@@ -1,4 +1,4 @@
-"""Rows whose classes lie in several pieces: what each piece contributes, and what comes of all of it.
+"""Rows whose classes lie in several pieces, none of them empty: what each contributes, and what comes of all of it.
 
 What has an entry for each row comes from the whole part alone, and what has one for each class from that and a piece.
 
@@ -240,12 +240,9 @@ def _with_weights(
     largest = others = None
     if not is_off(given.label_smoothing):
         of_classes = _weights(xp, logits, given, axis)
-        if of_classes.shape[axis] == 0:
-            largest = others = accurate_sum(xp, of_classes, (axis,))
-        else:
-            largest = maximum_along(xp, of_classes, (axis,))
-            at_largest = is_entry(xp, of_classes, xp.argmax(of_classes, axis=axis, keepdims=True), axis)
-            others = accurate_sum(xp, xp.where(at_largest, 0, of_classes), (axis,))
+        largest = maximum_along(xp, of_classes, (axis,))
+        at_largest = is_entry(xp, of_classes, xp.argmax(of_classes, axis=axis, keepdims=True), axis)
+        others = accurate_sum(xp, xp.where(at_largest, 0, of_classes), (axis,))
     return part._replace(lag=lags, weight=weights, largest_weight=largest, other_weights=others)
 
 
@@ -268,7 +265,7 @@ def _left(xp: ModuleType, logits: Any, given: Criterion, axis: int, first_class:
     if given.class_ids is None:
         return logits, None
     class_ids = relative_ids(xp, given.class_ids, first_class)
-    if given.where is not None and logits.shape[axis] > 0:
+    if given.where is not None:
         class_ids = xp.where(is_marked(xp, given.where, class_ids, logits.shape, axis), class_ids, -1)
     if given.ignored_id is not None:
         logits = xp.where(given.class_ids == given.ignored_id, 0, logits)
@@ -312,7 +309,7 @@ def _probabilities(xp: ModuleType, logits: Any, given: Criterion, axis: int) -> 
 
 def _weight_of_label(xp: ModuleType, weight: Any, class_ids: Any, given: Criterion, axis: int) -> Any:
     """Return the weight of the label's class; 0 where the label is in another piece."""
-    if given.class_weights is None or given.class_weights.shape[axis] == 0:
+    if given.class_weights is None:
         return weight
     has_label = weight == 1
     return xp.where(has_label, weights_of(xp, given.class_weights, xp.where(has_label, class_ids, 0), axis), 0)
