@@ -7,7 +7,7 @@ import sys
 import pytest
 
 OPTIONAL = {
-    "stable_softmax": ["jax", "torch", "dask", "scipy", "flint", "rich", "typer"],
+    "stable_softmax": ["jax", "torch", "dask", "scipy", "flint", "rich", "typer", "array_api_compat.numpy"],
     "stable_softmax._commands": ["matplotlib", "zarr", "safetensors", "ml_dtypes"],
 }
 
