@@ -29,38 +29,40 @@ def softmax_crossentropy_with_logits(
     logits : array (..., C, ...)
         Unnormalized log-probabilities, in nats, of any real floating or integer dtype.
     reference_answers : integer array of the shape of `logits` without `axis`, or real array of the shape of `logits`
-        The right class of each example, in [0, C); or target probabilities `t`, not below -0.001, whose sum need not
-        be 1: the loss is linear in them. What they have at classes that `where` excludes does not count: normalize
-        them over the other classes if they are to sum to 1.
+        The labels: the class id of each example, in [0, C); or target probabilities `t`. These must not be below
+        -0.001, and need not sum to 1: the loss is linear in them. Targets of classes that `where` excludes do not
+        count: normalize them over the other classes if they are to sum to 1.
     axis : int
-        The axis that holds the classes: 1 for logits (N, C, H, W). Where lengths are equal, class ids fit others too.
+        The axis that holds the classes: 1 for logits (N, C, H, W). If another axis has the same length, a wrong `axis`
+        cannot be detected.
     where : boolean array that broadcasts to `logits`, optional
-        The classes to keep. The others have probability 0, whatever their logits hold. Where none is left, the loss of
-        target probabilities is 0, and every class id is out of range.
+        The classes to keep. The others have probability 0, whatever their logits hold. If every class is excluded, the
+        loss for target probabilities is 0, and every class id is out of range.
     class_weights : array (C,), optional
-        Finite and not negative: `w` below. The mean over class ids is over the weights of the right classes.
+        Finite and not negative: `w` below. With class ids, "mean" divides by the summed weights of the labels, as
+        PyTorch does.
     label_smoothing : float, or array ()
-        In [0, 1]: the share of the target that is spread evenly over the classes.
+        The share of the target that is spread evenly over the classes, in [0, 1].
     ignore_index : int, optional
-        The class id of examples that do not count: loss 0 and gradient 0, whatever their logits hold.
+        The class id of examples to ignore: their loss and gradient are 0, whatever their logits hold.
     z_loss : float, or array ()
-        What multiplies the square of the logsumexp, which is added to the loss of each example. Not negative, and at
-        most half the largest number of the dtype that the work is done in.
+        Coefficient of the penalty ``logsumexp**2`` that is added to the loss of each example. Not negative, and at most
+        half the largest number of the dtype of the computation.
     reduction : {"none", "mean", "sum"}
-        Over the examples. The mean over none is 0.
+        How the losses of the examples are combined. If all examples are ignored, the mean is 0.
     dtype : dtype, or its name, optional
-        Of the result. The work is done in at least this precision, and in at least float32.
+        dtype of the result; by default that of the logits. The computation uses at least float32.
 
     Returns
     -------
     array with one entry for each example, or of shape ()
-        In nats. NaN for a row that holds NaN or +inf, or nothing but -inf; inf for a logit of -inf at the right class.
+        The losses in nats. NaN for a row that holds NaN or +inf, or nothing but -inf; inf if the label's logit is -inf.
 
     Raises
     ------
     TypeError, ValueError
-        Where an argument's type, dtype, shape or range is not as above. A class id or target out of range gives NaN
-        instead where reading values is not free: under JAX and Dask, and on GPUs.
+        If an argument's type, dtype, shape or range is not as above. Values are checked in eager CPU arrays; under JAX
+        and Dask, and on GPUs, a class id or target out of range gives NaN instead.
 
     Notes
     -----
@@ -100,7 +102,7 @@ def grad_softmax_crossentropy_with_logits(
     logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
-        Of the loss. With "none", each row is the gradient of its own example's loss.
+        Which loss to differentiate. With "none", each row is the gradient of its own example's loss.
 
     Returns
     -------
@@ -148,7 +150,7 @@ def value_and_grad_softmax_crossentropy_with_logits(
     logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
-        Of the loss, and of the loss that the gradient is of.
+        How the losses are combined, and which loss to differentiate.
 
     Returns
     -------
@@ -204,7 +206,7 @@ def hvp_softmax_crossentropy_with_logits(
     vector : array of the shape of `logits`
         What to multiply the Hessian with, of any real floating or integer dtype.
     reduction : {"none", "mean", "sum"}
-        Of the loss. No example's loss depends on another's logits, so "none" and "sum" give the same.
+        Which loss to differentiate. No example's loss depends on another's logits, so "none" and "sum" give the same.
 
     Returns
     -------
@@ -254,7 +256,7 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
-        Of the loss. No example's loss depends on another's logits, so "none" and "sum" give the same.
+        Which loss to differentiate. No example's loss depends on another's logits, so "none" and "sum" give the same.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Projection and cross-entropy in one, so that the logits of all examples are never there at once."""
+"""Projection and cross-entropy in one, so that the full logits are never materialized."""
 
 from collections.abc import Sequence
 from typing import Any, overload
@@ -30,37 +30,36 @@ def linear_softmax_crossentropy(
 ) -> Array:
     """Return the cross-entropy of the logits ``features @ weight.T + bias``, by default its mean over the batch.
 
-    The array of logits, examples times classes, is never there as a whole, nor is its gradient.
+    Neither the full logits, examples times classes, nor their gradient is ever materialized.
 
     Parameters
     ----------
     features : array (..., D)
         Of any real floating or integer dtype.
     weight : array (C, D)
-        As of a linear layer of PyTorch; the kernel of one of Flax, transposed.
+        Laid out as in `torch.nn.Linear`; for Flax, pass ``kernel.T``.
     reference_answers : integer array (...), or real array (..., C)
-        The right class of each example, in [0, C); or target probabilities.
+        The labels: the class id of each example, in [0, C); or target probabilities.
     bias : array (C,), optional
         What is added to the logits.
     softcap : float, optional
-        Puts a cap on the logits: ``softcap * tanh(logits / softcap)``. A normal number of the dtype that the work is
-        done in.
+        Caps the logits: ``softcap * tanh(logits / softcap)``. A normal number of the dtype of the computation.
     where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`, whose logits are (..., C).
     reduction : {"none", "mean", "sum"}
-        Over the examples. The mean over none is 0.
+        How the losses of the examples are combined. If all examples are ignored, the mean is 0.
     block_size : int, optional
-        How many examples are worked on at a time. What it is changes no result by more than rounding.
+        How many examples to process at a time. Affects speed and memory; results change only by rounding.
 
     Returns
     -------
     array of shape (), or with one entry for each example
-        In nats.
+        The losses in nats.
 
     Raises
     ------
     TypeError, ValueError
-        Where an argument's type, dtype, shape or range is not as above, as for `softmax_crossentropy_with_logits`.
+        If an argument's type, dtype, shape or range is not as above, as for `softmax_crossentropy_with_logits`.
 
     Notes
     -----
@@ -144,10 +143,10 @@ def value_and_grad_linear_softmax_crossentropy(
     features, weight, reference_answers, bias, softcap, where, class_weights, label_smoothing, ignore_index, z_loss
         As for `linear_softmax_crossentropy`.
     reduction : {"none", "mean", "sum"}
-        Of the loss, and of the loss that the gradients are of. With "none", they are of the sum: each row of that
-        with respect to the features is the gradient of its own example's loss.
+        How the losses are combined, and which loss to differentiate. With "none", gradients are those of the sum: each
+        row of that with respect to the features is the gradient of its own example's loss.
     dtype : dtype, or its name, optional
-        Of all results. If None, gradients have the dtype of what they are with respect to.
+        dtype of all results. If None, each gradient has the dtype of the array that it is with respect to.
     block_size : int, optional
         As for `linear_softmax_crossentropy`.
     with_respect_to : str or sequence of str

@@ -17,11 +17,11 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     logits : array (..., C, ...)
         Unnormalized log-probabilities, in nats, of any real floating or integer dtype.
     axis : int, tuple of int, or None
-        The axes that hold the classes. None means all; a number without dimensions is a row of its own then.
+        The axes that hold the classes. None means all, and is needed for 0-d logits, which have one class.
     where : boolean array that broadcasts to `logits`, optional
         The classes to keep. The others have probability 0, whatever their logits hold.
     dtype : dtype, or its name, optional
-        Of the result. The work is done in at least this precision, and in at least float32.
+        dtype of the result; by default that of the logits. The computation uses at least float32.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     Raises
     ------
     TypeError, ValueError
-        Where an argument's type, dtype, shape or range is not as above.
+        If an argument's type, dtype, shape or range is not as above.
 
     Notes
     -----

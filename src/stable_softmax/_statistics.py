@@ -1,4 +1,4 @@
-"""What some of the classes contribute to logsumexp and loss: parts that merge in any order, wherever they lie."""
+"""Partial logsumexp and loss over some of the classes: parts merge in any order, wherever they lie."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ from stable_softmax._maths import _merging, _pieces
 
 
 class SoftmaxStatistics(NamedTuple):
-    """What some classes contribute to the logsumexp and to the loss of each example, from `softmax_statistics`.
+    """The partial logsumexp and loss of each example over some of the classes, from `softmax_statistics`.
 
     A tuple of arrays with one entry for each example, and so a pytree for JAX, `torch.func` and their compilers. All
-    have the dtype that the work is done in: at least single precision.
+    have the dtype of the computation: at least single precision.
 
     Examples
     --------
@@ -34,9 +34,9 @@ class SoftmaxStatistics(NamedTuple):
     tail: Any
     #: What rounding has left out of the tail.
     tail_error: Any
-    #: By how much the right class's logit lies below the maximum; 0 where the classes are others. None without answers.
+    #: Distance of the label's logit below the maximum; 0 if the label is not among these classes. None without labels.
     lag: Any
-    #: How many of the classes are the right one: 1 or 0. None without answers.
+    #: 1 if the label is among these classes, else 0. None without labels.
     weight: Any
 
     def merge(self, other: "SoftmaxStatistics") -> "SoftmaxStatistics":
@@ -123,8 +123,8 @@ class SoftmaxStatistics(NamedTuple):
         Raises
         ------
         ValueError
-            Without reference answers. Also, where values can be read for free, for an answer that is none of the
-            classes, or a class of two parts; elsewhere that example's loss is NaN.
+            Without labels. Also, on eager CPU arrays, for a label that is in no part or in two parts; elsewhere that
+            example's loss is NaN.
 
         Examples
         --------
@@ -157,14 +157,14 @@ def softmax_statistics(
     *,
     first_class: int | AnyArray = 0,
 ) -> SoftmaxStatistics:
-    """Return what some of the classes contribute to the logsumexp and to the loss of each example.
+    """Return the partial logsumexp and loss of each example over some of the classes.
 
     Parameters
     ----------
     logits : array (..., C, ...)
-        Those of C consecutive classes, or of none, of any real floating or integer dtype.
+        The logits of C consecutive classes, or of none, of any real floating or integer dtype.
     reference_answers : integer array of the shape of `logits` without `axis`, optional
-        The right class of each example, among all classes. The loss needs it.
+        The labels: the class id of each example, among all classes. The loss needs them.
     axis : int
         The axis that holds the classes.
     first_class : int, or integer array ()
