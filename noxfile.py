@@ -31,8 +31,8 @@ COVERING = {
         "threads", "workers",
     ],
     "jax": [
-        "arguments", "contract", "hessian", "jax", "jax_linear", "jax_pipelines", "jax_statistics", "kinds_of_arrays",
-        "linear", "report",
+        "arguments", "contract", "differentiable", "hessian", "jax", "jax_linear", "jax_pipelines", "jax_statistics",
+        "kinds_of_arrays", "linear", "report",
     ],
     "array-api-strict": ["arguments", "contract", "contract_matrix", "kinds_of_arrays", "statistics"],
     "torch": [

@@ -136,4 +136,7 @@ def _value(function: Differentiable, options: Options, *arrays: jax.Array) -> An
 @partial(_value.defjvp, symbolic_zeros=True)
 def _jvp(function: Differentiable, options: Options, primals: Any, tangents: Any) -> tuple[Any, Any]:
     vectors = [None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents[: function.variables]]
+    if all(vector is None for vector in vectors):
+        value = _value(function, options, *primals)
+        return value, jax.tree.map(jax.numpy.zeros_like, value)
     return function.jvp(jax.numpy, *vectors, *primals, **dict(options))
