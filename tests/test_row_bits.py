@@ -108,3 +108,64 @@ def test_a_row_alone_has_the_bits_that_it_has_among_others(library, layout, clas
             flat = given | ({"where": library.array(where)} if masked else {})
             for result, same in zip(all_results(line, labels[tuple(map(int, place))], 0, flat), expected, strict=True):
                 np.testing.assert_array_equal(library.numpy(result), same[place])
+
+
+def windows(library, values, classes):
+    """Return rows that overlap in memory."""
+    if library.name == "torch":
+        return library.array(values).unfold(0, classes, 1)
+    return np.lib.stride_tricks.sliding_window_view(values, classes)
+
+
+def repeated(library, row, rows):
+    """Return rows that lie in the same memory."""
+    if library.name == "torch":
+        return library.array(row).expand(rows, len(row))
+    return np.broadcast_to(row, (rows, len(row)))
+
+
+def backwards(library, values, rows):
+    """Return rows whose classes lie in memory in reverse, which PyTorch's cannot."""
+    return library.array(values[: rows * 40].reshape(rows, 40)[:, ::-1])
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("rows", [5, 60, 300])
+def test_rows_that_share_memory_have_the_bits_of_one_row(library, precision, rows):
+    rng = np.random.default_rng(rows)
+    values, y = (rng.normal(size=rows * 40) * 3).astype(precision), rng.integers(0, 5, size=rows)
+    kinds = [windows(library, values[: rows + 19], 20), repeated(library, values[:200], rows)]
+    if library.name == "numpy":
+        kinds += [backwards(library, values, rows), repeated(library, values[:17], rows)]
+    labels = library.array(y)
+    for z in kinds:
+        for options in OPTIONS[:2]:
+            expected = list(all_results(z, labels, 1, options))
+            for i in range(0, rows, max(1, rows // 4)):
+                kept = slice(i, i + 1)
+                for result, same in zip(all_results(z[kept], labels[kept], 1, options), expected, strict=True):
+                    np.testing.assert_array_equal(library.numpy(result), library.numpy(same[kept]))
+
+
+@pytest.mark.parametrize("shape", [(5, 20), (64, 1000)], ids=str)
+@pytest.mark.parametrize("transposed", ["where", "reference_answers", "vector"])
+def test_masks_targets_and_vectors_may_lie_in_another_order(library, shape, transposed):
+    rng = np.random.default_rng(1)
+    z, targets, vector, left = (rng.random(shape).astype(np.float32) for _ in range(4))
+    arrays = {"where": left < 0.8, "reference_answers": targets, "vector": vector}
+    given = {name: library.array(array) for name, array in arrays.items()}
+    given[transposed] = library.array(np.ascontiguousarray(arrays[transposed].T)).T
+    logits = library.array(z)
+
+    def results(rows):
+        where, targets, vector = (array[rows] for array in given.values())
+        for name in NORMALIZATIONS:
+            yield getattr(stable_softmax, name)(logits[rows], where=where)
+        options = {"where": where, "reduction": "none"}
+        yield from stable_softmax.value_and_grad_softmax_crossentropy_with_logits(logits[rows], targets, **options)
+        yield stable_softmax.hvp_softmax_crossentropy_with_logits(logits[rows], targets, vector, **options)
+
+    whole = list(results(slice(None)))
+    for i in range(5):
+        for result, same in zip(results(slice(i, i + 1)), whole, strict=True):
+            np.testing.assert_array_equal(library.numpy(result), library.numpy(same[i : i + 1]))

@@ -88,3 +88,16 @@ def test_compiled(library, name, compiler):
         leaf = table.z.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(scaled(losses, leaf, table.y, scale), leaf)
         table.check(library.numpy(gradient), "gradient", scale=scale)
+
+
+def test_the_gradient_of_a_row_has_its_own_bits_whatever_the_memory_of_the_cotangent():
+    generator = torch.Generator().manual_seed(0)
+    logits, cotangent = (torch.randn(shape, generator=generator) for shape in ((6, 56), (56, 6)))
+    for function in (stable_softmax.softmax, stable_softmax.log_softmax):
+
+        def gradient(rows, f=function):
+            leaf = logits[rows].clone().requires_grad_()
+            return torch.autograd.grad(f(leaf), leaf, cotangent.T[rows])[0]
+
+        alone = [gradient(slice(i, i + 1)) for i in range(6)]
+        assert torch.equal(gradient(slice(None)), torch.cat(alone))

@@ -8,7 +8,7 @@ from typing import Any
 from stable_softmax._execution import _blocks, _dask
 from stable_softmax._execution._plan import Layout, Result, is_large
 from stable_softmax._libraries import is_dask, is_eager, is_writable, runs_in_parts
-from stable_softmax._libraries._operations import are_neighbours, native, unreported
+from stable_softmax._libraries._operations import are_neighbours, native, steady, unreported
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._pieces import Pieces
 from stable_softmax._maths._sums import accurate_sum
@@ -113,8 +113,10 @@ def _kernel_results(
     axes: tuple[int, ...],
     **into: Any,
 ) -> tuple[Any, ...]:
-    if len(axes) == 1 and not _is_arranged(xp, logits, axes[0]):
-        return _rearranged_results(kernel, layout, xp, logits, *others, axes=axes, **into)
+    if len(axes) == 1 and is_writable(xp, logits):
+        if not _is_arranged(xp, logits, axes[0]):
+            return _rearranged_results(kernel, layout, xp, logits, *others, axes=axes, **into)
+        logits, others = steady(xp, logits, others, axes[0])
     values = kernel(xp, converted(xp, logits, layout.working), *others, axes=axes, **into)
     return values if isinstance(values, tuple) else (values,)
 
@@ -122,11 +124,10 @@ def _kernel_results(
 def _is_arranged(xp: ModuleType, logits: Any, axis: int) -> bool:
     """Whether the class axis is the last if and only if its entries lie next to each other in memory.
 
-    Sums tell these two cases apart, and not those of temporary arrays, whose order depends on the number of rows.
+    Sums then know from the axis alone in which order to add. They could not know it from the memory of temporary
+    arrays, which depends on the number of rows.
     """
-    if not is_writable(xp, logits) or logits.shape[axis] <= 1:
-        return True
-    return are_neighbours(xp, logits, axis) == (axis == logits.ndim - 1)
+    return logits.shape[axis] <= 1 or are_neighbours(xp, logits, axis) == (axis == logits.ndim - 1)
 
 
 def _rearranged_results(

@@ -125,6 +125,28 @@ def with_neighbours(xp: ModuleType, array: Any) -> Any:
     return np.ascontiguousarray(array) if is_numpy(xp) else array.contiguous()
 
 
+def steady(xp: ModuleType, logits: Any, others: tuple[Any, ...], axis: int) -> tuple[Any, Any]:
+    """Return arrays in memory such that what is computed from them lies in one order, for any number of rows.
+
+    Copies are made where the libraries would put another axis than the class axis nearest together: where rows overlap
+    or lie in the same memory, and, in PyTorch, where a mask or targets lie in another order than the logits.
+    """
+    is_last = axis == logits.ndim - 1
+    if not (logits.flags.c_contiguous if is_numpy(xp) else logits.is_contiguous()):
+        strides = strides_of(logits)
+        unsteady = [
+            length > 1 and (stride <= 0 or (is_last and i != axis and stride <= strides[axis]))
+            for i, (length, stride) in enumerate(zip(logits.shape, strides, strict=True))
+        ]
+        if True in unsteady:
+            logits = np.ascontiguousarray(logits) if is_numpy(xp) else logits.contiguous()
+    if is_last and not is_numpy(xp):
+        others = tuple(
+            with_neighbours(xp, array) if hasattr(array, "ndim") and array.shape[-1] > 1 else array for array in others
+        )
+    return logits, others
+
+
 def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
     """Return memory where an array has its own."""
     return np.empty(shape, dtype=dtype) if is_numpy(xp) else xp.empty(shape, dtype=dtype, device=like.device)

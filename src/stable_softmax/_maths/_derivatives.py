@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries._differentiable import Differentiable
-from stable_softmax._libraries._operations import computed, nan_where
+from stable_softmax._libraries._operations import computed, nan_where, with_neighbours
 from stable_softmax._libraries._reductions import maximum_along
 from stable_softmax._maths import _labels, _rows
 from stable_softmax._maths._sums import accurate_sum, sum_of_products
@@ -68,6 +68,7 @@ def _log_softmax_jvp(xp: ModuleType, vector: Any, logits: Any, axes: tuple[int, 
 
 
 def _log_softmax_vjp(xp: ModuleType, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    cotangent = with_neighbours(xp, cotangent)  # whose memory is the caller's
     product = cotangent - softmax(xp, logits, axes=axes) * accurate_sum(xp, cotangent, axes)
     return product - leaders_of(xp, logits, axes) * accurate_sum(xp, product, axes)
 

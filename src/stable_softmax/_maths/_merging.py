@@ -1,6 +1,7 @@
 """What parts of rows come to, and what two such parts do together.
 
-A part is any named tuple with the fields of `Part`, with one entry for each row; the last two may be None. The tail is
+A part is any named tuple with the first five fields of `Part`, with one entry for each row; lag and weight may be None.
+The tail is
 the sum of `exp(z - unit)` over all but one of the maximal entries, and `tail_error` what rounding has left out of it.
 The unit is the maximum, rounded down to a multiple of 4: parts whose units differ are rescaled, which rounds, but
 in a row no oftener than every fourth nat; others are only added. The lag is by how much the label's logit lies below
@@ -10,9 +11,9 @@ targets: sums of `target * (maximum - z)`, whose weights are the sums of the tar
 Nothing here subtracts what has most digits in common, nor do the derivatives that autodiff finds. That is why the lag
 is carried, and not the label's logit: the derivative of the loss with respect to that is -1, and cancels with another.
 
-The results do not depend on which of several equal maxima is the maximum, but their derivatives do not either only if
-everything here has those of the same one. So one of two parts leads, also where their maxima are equal: of
-`xp.maximum`, each of these would have half of the derivative, and second derivatives would be wrong.
+One of two parts leads, also where their maxima are equal. The results do not depend on which one. Derivatives are right
+as long as everything here has that of the same maximum: `xp.maximum` would give each of two equal ones half of its
+derivative, and second derivatives would be wrong.
 """
 
 from types import ModuleType
@@ -88,10 +89,11 @@ class Peak(NamedTuple):
 class Shares(NamedTuple):
     """What a process adds to the sums over all processes; the last four are None without labels.
 
-    The maximum over processes may have no derivative. So each process that leads adds what is 0 but for the derivative
-    of its own maximum; the mean of these is the derivative of the whole maximum. Where several lead, what depends on
-    their own maxima is 0 but for derivatives as well. Where one leads, that would cancel with the mean, and all digits
-    of a confident label's derivative would go with it: it is added up apart, and left out then.
+    The maximum over processes may have no derivative. So each process that leads adds a slope: a number that is 0, but
+    has the derivative of its own maximum. The mean of the slopes has the derivative of the whole maximum. Where several
+    processes lead, tail and lag depend on each one's own maximum, too: these slopes are added up apart. Where one
+    leads, they would cancel with the mean, and a confident label's derivative would lose all its digits: they are left
+    out.
     """
 
     tail: Any

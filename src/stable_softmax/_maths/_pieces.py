@@ -9,6 +9,7 @@ their sums stay within the dtype.
 """
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def part_of_losses(
             for target in targets
         ]
     lags, weights = (xp.concat(column, axis=axis) for column in zip(*columns, strict=True))
-    return _with_weights(xp, part, lags, weights, logits, given, axis)
+    return part._replace(lag=lags, weight=weights)
 
 
 def part_of_derivatives(
@@ -72,7 +73,7 @@ def part_of_derivatives(
     weight = xp.astype(in_range(class_ids, logits.shape[axis]), logits.dtype)
     targets = (accurate_sum(xp, target, axes) for target in _dense_targets(xp, logits, given, axis))
     weights = xp.concat([weight, _weight_of_label(xp, weight, class_ids, given, axis), *targets], axis=axis)
-    return _with_weights(xp, part, xp.zeros_like(weights), weights, logits, given, axis)
+    return part._replace(lag=xp.zeros_like(weights), weight=weights)
 
 
 def merged(xp: ModuleType, first: _merging.Part, second: _merging.Part) -> _merging.Part:
@@ -233,17 +234,17 @@ def _targets(weight: Any, given: Criterion) -> Targets:
     return Targets(given.class_ids, scale, None, counted, given.where, z_loss, given.divisor)
 
 
-def _with_weights(
-    xp: ModuleType, part: _merging.Part, lags: Any, weights: Any, logits: Any, given: Criterion, axis: int
+def _with_largest_weight(
+    part_of: Callable[..., _merging.Part], xp: ModuleType, logits: Any, *criterion: Any, **options: Any
 ) -> _merging.Part:
-    """Return the part with its lags and weights, and with the largest of the weights of smoothing apart."""
-    largest = others = None
-    if not is_off(given.label_smoothing):
-        of_classes = _weights(xp, logits, given, axis)
-        largest = maximum_along(xp, of_classes, (axis,))
-        at_largest = is_entry(xp, of_classes, xp.argmax(of_classes, axis=axis, keepdims=True), axis)
-        others = accurate_sum(xp, xp.where(at_largest, 0, of_classes), (axis,))
-    return part._replace(lag=lags, weight=weights, largest_weight=largest, other_weights=others)
+    """Return a part with the largest of the weights of smoothing apart from the others, for the gradient."""
+    part, given, (axis,) = part_of(xp, logits, *criterion, **options), Criterion(*criterion), options["axes"]
+    if is_off(given.label_smoothing):
+        return part
+    weights = _weights(xp, logits, given, axis)
+    at_largest = is_entry(xp, weights, xp.argmax(weights, axis=axis, keepdims=True), axis)
+    others = accurate_sum(xp, xp.where(at_largest, 0, weights), (axis,))
+    return part._replace(largest_weight=maximum_along(xp, weights, (axis,)), other_weights=others)
 
 
 def _targets_beside(xp: ModuleType, logits: Any, part: _merging.Part, given: Criterion, axis: int) -> Any:
@@ -320,6 +321,6 @@ LOG_SOFTMAX = Pieces(part_of_logsumexp, entries=log_softmax)
 LOGSUMEXP = Pieces(part_of_logsumexp, logsumexp)
 STATISTICS = Pieces(part_of_statistics, statistics)
 LOSSES = Pieces(part_of_losses, losses, merged=merged)
-GRADIENT = Pieces(part_of_derivatives, entries=gradient, merged=merged)
-LOSSES_AND_GRADIENT = Pieces(part_of_losses, losses, gradient, merged)
+GRADIENT = Pieces(partial(_with_largest_weight, part_of_derivatives), entries=gradient, merged=merged)
+LOSSES_AND_GRADIENT = Pieces(partial(_with_largest_weight, part_of_losses), losses, gradient, merged)
 HESSIAN_DIAGONAL = Pieces(part_of_derivatives, entries=hessian_diagonal, merged=merged)

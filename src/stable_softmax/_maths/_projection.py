@@ -100,15 +100,11 @@ def _capped(xp: ModuleType, projection: Any, softcap: float) -> Any:
 
 
 def _capped_jvp(xp: ModuleType, vector: Any, projection: Any, softcap: float) -> tuple[Any, Any]:
-    return capped(xp, projection, softcap=softcap), _capped_vjp(xp, vector, projection, softcap)
-
-
-def _capped_vjp(xp: ModuleType, cotangent: Any, projection: Any, softcap: float) -> Any:
-    return cotangent * slope_of_cap(xp, projection, softcap=softcap)
+    return capped(xp, projection, softcap=softcap), through_cap(xp, vector, projection, softcap)
 
 
 #: `softcap * tanh(z / softcap)`
-capped = Differentiable(_capped, _capped_jvp, _capped_vjp)
+capped = Differentiable(_capped, _capped_jvp, through_cap)
 
 
 def _slope(xp: ModuleType, projection: Any, softcap: float) -> Any:

@@ -124,16 +124,18 @@ def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
     if is_off(smoothing):
         return logits, Targets(class_ids, scale, counted=counted)
     share, of_classes = _smoothing(xp, logits, criterion, axis)
-    targets = xp.zeros_like(logits) + share * of_classes  # in the memory order of the logits, and to be written to
+    targets = xp.zeros_like(logits) + share * of_classes  # memory of its own, to be written to
     place = _labels.place_of(xp, targets, class_ids, axis)
-    if scale is None:  # no class has more than the label
+    if scale is None:  # without weights, no class has more than the label
         others = _labels.with_entry(xp, targets, place, axis, 0)
         return logits, Targets(class_ids, 1 - smoothing + share, others, counted)
     label = (1 - smoothing) * scale + _labels.entry(xp, targets, place, axis)
     targets = _labels.with_entry(xp, targets, place, axis, label)
     largest = xp.argmax(targets, axis=axis, keepdims=True)
     largest = xp.where(_labels.in_range(class_ids, logits.shape[axis]), largest, class_ids)
-    return logits, Targets(largest, *_split(xp, targets, largest, axis), counted)
+    place = _labels.place_of(xp, targets, largest, axis)
+    scale = _labels.entry(xp, targets, place, axis)
+    return logits, Targets(largest, scale, _labels.with_entry(xp, targets, place, axis, 0), counted)
 
 
 def weights_of(xp: ModuleType, class_weights: Any, class_ids: Any, axis: int) -> Any:
@@ -151,14 +153,10 @@ def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
         share, of_classes = _smoothing(xp, logits, criterion, axis)
         targets = (1 - criterion.label_smoothing) * targets + share * of_classes
     largest = xp.argmax(targets, axis=axis, keepdims=True)
-    return logits, Targets(largest, *_split(xp, targets, largest, axis))
-
-
-def _split(xp: ModuleType, targets: Any, class_ids: Any, axis: int) -> tuple[Any, Any]:
-    """Return the target of one class, and those of the others, with 0 for that class."""
-    others = xp.where(_labels.is_entry(xp, targets, class_ids, axis), 0, targets)
-    # Of the largest target, not the maximum, whose derivative equal targets would share.
-    return _labels.entry(xp, targets, _labels.place_of(xp, targets, class_ids, axis), axis), others
+    others = xp.where(_labels.is_entry(xp, targets, largest, axis), 0, targets)
+    # Not the maximum, whose derivative equal targets would share.
+    scale = _labels.entry(xp, targets, _labels.place_of(xp, targets, largest, axis), axis)
+    return logits, Targets(largest, scale, others)
 
 
 def _smoothing(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Any]:
