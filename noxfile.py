@@ -47,7 +47,7 @@ QUICK = {
     "jax": ["jax", "contract", "gradient_witnesses", "hessian", "properties", "recursions"],
 }
 # What does not depend on versions of the array libraries, or takes long for what it tells of them.
-UNVERSIONED = ["documents", "fuzz", "properties"]
+UNVERSIONED = ["documents", "fuzz", "properties", "sums"]
 # What depends on JAX's version.
 VERSIONED_JAX = ["jax", "jax_linear", "jax_pipelines", "jax_statistics", "contract", "kinds_of_arrays", "ties"]
 

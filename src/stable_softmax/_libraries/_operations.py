@@ -129,7 +129,9 @@ def steady(xp: ModuleType, logits: Any, others: tuple[Any, ...], axis: int) -> t
     """Return arrays in memory such that what is computed from them lies in one order, for any number of rows.
 
     Copies are made where the libraries would put another axis than the class axis nearest together: where rows overlap
-    or lie in the same memory, and, in PyTorch, where a mask or targets lie in another order than the logits.
+    or lie in the same memory, and, in PyTorch, where a mask or targets lie in another order than the logits. So they
+    are of NumPy's arrays with gaps between all entries: whether exponentials of these come from vector instructions
+    depends on the addresses of the arrays.
     """
     is_last = axis == logits.ndim - 1
     if not (logits.flags.c_contiguous if is_numpy(xp) else logits.is_contiguous()):
@@ -138,13 +140,19 @@ def steady(xp: ModuleType, logits: Any, others: tuple[Any, ...], axis: int) -> t
             length > 1 and (stride <= 0 or (is_last and i != axis and stride <= strides[axis]))
             for i, (length, stride) in enumerate(zip(logits.shape, strides, strict=True))
         ]
-        if True in unsteady:
+        if True in unsteady or (is_numpy(xp) and _has_gaps(logits)):
             logits = np.ascontiguousarray(logits) if is_numpy(xp) else logits.contiguous()
     if is_last and not is_numpy(xp):
         others = tuple(
             with_neighbours(xp, array) if hasattr(array, "ndim") and array.shape[-1] > 1 else array for array in others
         )
     return logits, others
+
+
+def _has_gaps(array: Any) -> bool:
+    """Whether no two entries of NumPy's array lie next to each other in memory."""
+    steps = [stride for stride, length in zip(array.strides, array.shape, strict=True) if length > 1]
+    return array.itemsize not in steps
 
 
 def empty(xp: ModuleType, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
