@@ -15,8 +15,8 @@ from scipy import special
 from sklearn._loss.loss import HalfMultinomialLoss
 
 import stable_softmax
+from stable_softmax.reference.exact import exact_rows
 from stable_softmax.report._cases import confident
-from stable_softmax.report._exact import exact_rows
 
 LEADS = {"float32": (5, 10, 20, 40), "float64": (20, 40)}
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from flint import arb, ctx
 
-from stable_softmax.report._contract import PRECISIONS
-from stable_softmax.report._exact import Exact
+from stable_softmax.reference.bounds import PRECISIONS
+from stable_softmax.reference.exact import Exact
 
 # Far below the smallest subnormal number of float64, 2**-1074.
 NEGLIGIBLE = arb(2) ** -1200

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rows import LEADS
 
-from stable_softmax.report._contract import representable
+from stable_softmax.reference.bounds import representable
 
 NAMES = ("where", "class_weights", "label_smoothing", "ignore_index", "z_loss", "probabilities")
 #: Each option alone, all pairs, and all at once; to ignore an example takes class ids.

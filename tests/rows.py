@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stable_softmax.report._contract import representable
+from stable_softmax.reference.bounds import representable
 
 #: By how much, for each dtype that logits may have.
 LEADS = {

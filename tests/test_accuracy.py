@@ -8,8 +8,8 @@ from rows import LEADS, leading_rows
 
 import stable_softmax
 from stable_softmax._execution import _plan
-from stable_softmax.report._contract import PRECISIONS, error_shares, representable
-from stable_softmax.report._exact import Exact, exact_rows
+from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
+from stable_softmax.reference.exact import Exact, exact_rows
 
 
 def results(backend, logits, class_ids, dtype, axis=-1):

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from stable_softmax._commands import app
 from stable_softmax.audit import _examples, _files, _plot
 from stable_softmax.audit._tally import Offset, Tally
-from stable_softmax.report import _contract
+from stable_softmax.reference import bounds
 
 pytestmark = pytest.mark.only_backends("numpy")
 
@@ -256,7 +256,7 @@ def test_logits_are_rounded_to_the_dtype_that_is_asked_for():
 def test_rounding_to_bfloat16_is_that_of_ml_dtypes(values):
     with np.errstate(all="ignore"):
         expected = values.astype(ml_dtypes.bfloat16).astype(np.float32)
-    rounded = _contract.rounded(values, "bfloat16").astype(np.float32)
+    rounded = bounds.rounded(values, "bfloat16").astype(np.float32)
     np.testing.assert_array_equal(rounded, expected)
     np.testing.assert_array_equal(np.signbit(rounded[rounded == 0]), np.signbit(expected[rounded == 0]))
 
@@ -265,13 +265,13 @@ def test_rounding_to_bfloat16_is_that_of_ml_dtypes(values):
 def test_every_stored_dtype_can_be_rounded_to_bfloat16(stored):
     values = np.asarray([0, 1, -3, 7, 127, 101], stored)
     np.testing.assert_array_equal(
-        _contract.rounded(values, "bfloat16"), values.astype(np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
+        bounds.rounded(values, "bfloat16"), values.astype(np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
     )
 
 
 def test_bfloat16_is_not_rounded_twice_from_float64():
     value = 1 + 2.0**-8 + 2.0**-40  # just above the middle of two numbers, which float32 rounds to the middle
-    assert _contract.rounded(np.asarray([value]), "bfloat16") == 1 + 2.0**-7
+    assert bounds.rounded(np.asarray([value]), "bfloat16") == 1 + 2.0**-7
 
 
 def test_logits_beyond_the_range_of_the_dtype_are_infinite():

@@ -10,8 +10,8 @@ from rows import leading_rows
 import stable_softmax
 from stable_softmax._arguments import _arrays, _loss
 from stable_softmax._execution import _plan
-from stable_softmax.report._contract import PRECISIONS, error_shares, representable
-from stable_softmax.report._exact import exact_rows
+from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
+from stable_softmax.reference.exact import exact_rows
 
 NORMALIZATIONS = ("softmax", "log_softmax", "logsumexp")
 VALUE_AND_GRADIENT = stable_softmax.value_and_grad_softmax_crossentropy_with_logits

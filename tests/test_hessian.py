@@ -10,7 +10,7 @@ from stable_softmax import (
     hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
 )
-from stable_softmax.report._contract import PRECISIONS, representable
+from stable_softmax.reference.bounds import PRECISIONS, representable
 
 EPS = np.finfo(np.float64).eps
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import stable_softmax
-from stable_softmax.report._contract import error_shares
-from stable_softmax.report._exact import exact_rows
+from stable_softmax.reference.bounds import error_shares
+from stable_softmax.reference.exact import exact_rows
 
 loss_and_gradient = partial(stable_softmax.value_and_grad_softmax_crossentropy_with_logits, reduction="none")
 

@@ -18,8 +18,8 @@ from stable_softmax import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 from stable_softmax._maths import _rows
-from stable_softmax.report._contract import error_shares, representable
-from stable_softmax.report._exact import exact_rows
+from stable_softmax.reference.bounds import error_shares, representable
+from stable_softmax.reference.exact import exact_rows
 
 EPS = np.finfo(np.float64).eps
 # The undecorated definitions lose some units to the maximum's derivative and to `p - 1`, twice in a Hessian.

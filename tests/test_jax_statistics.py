@@ -11,8 +11,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import stable_softmax
 from stable_softmax import softmax_statistics
-from stable_softmax.report._contract import error_shares
-from stable_softmax.report._exact import exact_rows
+from stable_softmax.reference.bounds import error_shares
+from stable_softmax.reference.exact import exact_rows
 
 BLOCKS = 4
 CLASSES = 24

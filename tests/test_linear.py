@@ -10,8 +10,8 @@ import pytest
 
 import stable_softmax
 from stable_softmax import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
-from stable_softmax.report._contract import error_shares
-from stable_softmax.report._exact import exact_rows
+from stable_softmax.reference.bounds import error_shares
+from stable_softmax.reference.exact import exact_rows
 
 EXAMPLES, FEATURES, CLASSES, IGNORED = 23, 4, 17, -100
 OPTIONS = {

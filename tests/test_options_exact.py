@@ -14,7 +14,7 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
-from stable_softmax.report._contract import PRECISIONS, representable
+from stable_softmax.reference.bounds import PRECISIONS, representable
 
 CLASSES = (2, 5, 20)
 EXAMPLES = 200 // len(CLASSES)

@@ -12,7 +12,7 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
-from stable_softmax.report._contract import PRECISIONS
+from stable_softmax.reference.bounds import PRECISIONS
 
 EPS = np.finfo(np.float64).eps
 STEP = 1e-5

@@ -7,8 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from stable_softmax.report._contract import PRECISIONS, error_shares, representable
-from stable_softmax.report._exact import Exact, exact_rows
+from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
+from stable_softmax.reference.exact import Exact, exact_rows
 
 
 def test_two_class_row_equals_the_series_of_log1p():

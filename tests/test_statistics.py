@@ -11,8 +11,8 @@ from rows import LEADS
 
 import stable_softmax
 from stable_softmax import SoftmaxStatistics, softmax_statistics
-from stable_softmax.report._contract import PRECISIONS, error_shares, representable
-from stable_softmax.report._exact import exact_rows
+from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
+from stable_softmax.reference.exact import exact_rows
 
 INF, NAN = np.inf, np.nan
 

@@ -15,8 +15,8 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
-from stable_softmax.report._contract import error_shares
-from stable_softmax.report._exact import exact_rows
+from stable_softmax.reference.bounds import error_shares
+from stable_softmax.reference.exact import exact_rows
 
 LABELS = torch.tensor([0, 3, 2])
 FUNCTIONS = {

@@ -19,8 +19,8 @@ from stable_softmax import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 from stable_softmax._maths._sums import _compiled_sum
-from stable_softmax.report._contract import error_shares, representable
-from stable_softmax.report._exact import exact_rows
+from stable_softmax.reference.bounds import error_shares, representable
+from stable_softmax.reference.exact import exact_rows
 
 # PyTorch's compiler itself uses what it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -11,7 +11,7 @@ import numpy as np
 
 import stable_softmax
 from stable_softmax import softmax_statistics
-from stable_softmax.report._contract import representable
+from stable_softmax.reference.bounds import representable
 
 CLASSES = 12
 INF, NAN = np.inf, np.nan

@@ -5,8 +5,8 @@ x86's extended precision has 64 significant bits, 11 more than float64, and expo
 
 import numpy as np
 
-from stable_softmax.report._contract import error_shares
-from stable_softmax.report._exact import Exact, exact_rows
+from stable_softmax.reference.bounds import error_shares
+from stable_softmax.reference.exact import Exact, exact_rows
 
 QUANTITIES = ("softmax", "log_softmax", "crossentropy", "gradient")
 #: The largest part of the contract's bound that may be the oracle's own error.

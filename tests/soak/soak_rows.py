@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stable_softmax.report._contract import PRECISIONS, representable
+from stable_softmax.reference.bounds import PRECISIONS, representable
 
 # One turn of the batches' numbers of classes. Most rows have few classes: they cost least, and hold every pitfall.
 _CLASSES = (2, 3, 1_000_000, 5, 2, 8, 3, 1, 17, 4, 100_003, 3, 2, 10, 33, 5, 3, 1_000, 2, 7, 129, 4, 3, 64)

@@ -4,7 +4,7 @@ import numpy as np
 from soak_oracle import QUANTITIES, oracle_error_share, oracle_rows
 from soak_rows import class_axis, drawn_batch
 
-from stable_softmax.report._contract import error_shares
+from stable_softmax.reference.bounds import error_shares
 
 _ROWS_IN_BALLS = 20
 _MOST_CLASSES_SHOWN = 16

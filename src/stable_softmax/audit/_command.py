@@ -11,7 +11,7 @@ from stable_softmax.audit._findings import findings
 from stable_softmax.audit._pages import html, json_text, text
 from stable_softmax.audit._plot import drawn, inline_svg
 from stable_softmax.audit._tally import Tally
-from stable_softmax.report._contract import Dtype
+from stable_softmax.reference.bounds import Dtype
 from stable_softmax.report._output import (
     WIDTH,
     UnusableError,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stable_softmax.audit._files import Stored
-from stable_softmax.report._contract import PRECISIONS, rounded
+from stable_softmax.reference.bounds import PRECISIONS, rounded
 from stable_softmax.report._output import UnusableError
 
 #: How many logits a block has, 16 MiB in float64; a row is never cut.

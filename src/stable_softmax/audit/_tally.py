@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from stable_softmax import softmax_crossentropy_with_logits, textbook
 from stable_softmax.audit._examples import Block, Example, Examples
-from stable_softmax.report._contract import PRECISIONS
-from stable_softmax.report._exact import exact_rows
+from stable_softmax.reference.bounds import PRECISIONS
+from stable_softmax.reference.exact import exact_rows
 
 #: The leads at which the next row of the table begins.
 LEADS = (0, 5, 10, 20, 40)

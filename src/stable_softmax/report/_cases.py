@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stable_softmax.report._contract import PRECISIONS, representable
+from stable_softmax.reference.bounds import PRECISIONS, representable
 
 _EXAMPLES, _CLASSES = 50, 10
 

@@ -10,8 +10,8 @@ import typer
 from rich.text import Text
 
 from stable_softmax import __version__
+from stable_softmax.reference.bounds import Dtype
 from stable_softmax.report._cases import cases
-from stable_softmax.report._contract import Dtype
 from stable_softmax.report._forms import OURS
 from stable_softmax.report._measurement import (
     Backend,

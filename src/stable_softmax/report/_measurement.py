@@ -12,9 +12,9 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
+from stable_softmax.reference.bounds import PRECISIONS, error_shares
+from stable_softmax.reference.exact import Exact, ExactRows, exact_rows
 from stable_softmax.report._cases import Case, cases
-from stable_softmax.report._contract import PRECISIONS, error_shares
-from stable_softmax.report._exact import Exact, ExactRows, exact_rows
 from stable_softmax.report._forms import OPERATIONS, Function, forms_of
 
 LIBRARIES = {"numpy": "NumPy", "jax": "JAX", "torch": "PyTorch"}

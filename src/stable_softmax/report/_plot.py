@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from stable_softmax.reference.bounds import representable, units_allowed
+from stable_softmax.reference.exact import Exact, ExactRows, exact_rows
 from stable_softmax.report._cases import Case, confident
-from stable_softmax.report._contract import representable, units_allowed
-from stable_softmax.report._exact import Exact, ExactRows, exact_rows
 from stable_softmax.report._forms import OURS, SHIFTED, UNSTABLE, forms_of
 from stable_softmax.report._measurement import evaluated
 

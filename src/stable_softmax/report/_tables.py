@@ -9,8 +9,8 @@ from rich.box import SIMPLE
 from rich.table import Column, Table
 from rich.text import Text
 
+from stable_softmax.reference.bounds import PRECISIONS
 from stable_softmax.report._cases import TOPICS
-from stable_softmax.report._contract import PRECISIONS
 from stable_softmax.report._forms import OPERATIONS, OURS, SHIFTED, UNSTABLE
 from stable_softmax.report._measurement import LIBRARIES, Cell, Row, title
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stable_softmax.report._exact import Exact
+from stable_softmax.reference.exact import Exact
 
 
 class Precision(NamedTuple):
