@@ -13,8 +13,8 @@ def least_shift(xp: ModuleType, maximum: Any) -> Any:
     What is not shifted is not rounded either. The maximum is at least 0 after the shift, so that what underflows is
     negligible; and at most so much, even where it is rounded, that its exponential times any number of elements fits.
     """
-    largest = 31 if maximum.dtype == xp.float32 else 511
-    return maximum - clipped(xp, maximum, 0, largest)
+    largest = 31.0 if maximum.dtype == xp.float32 else 511.0
+    return maximum - clipped(xp, maximum, 0.0, largest)
 
 
 def difference(xp: ModuleType, logits: Any, shift: Any, into: Any = None) -> Any:
