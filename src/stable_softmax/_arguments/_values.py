@@ -9,7 +9,7 @@ from stable_softmax import _execution
 from stable_softmax._arguments._arrays import bits_of, is_of_kind, wider_dtype
 from stable_softmax._execution._plan import Layout
 from stable_softmax._libraries import is_array, is_eager, warns
-from stable_softmax._libraries._operations import all_in_range, nan_where, without_gradient
+from stable_softmax._libraries._operations import all_in_range, limit, nan_where, without_gradient
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._labels import in_range, is_marked
 from stable_softmax._maths._targets import Criterion
@@ -92,7 +92,7 @@ def _checked_weights(xp: ModuleType, class_weights: Any, dtype: Any) -> Any:
     is_integral = is_of_kind(xp, class_weights.dtype, "integral")
     if is_integral or wider_dtype(xp, dtype, class_weights.dtype) == dtype:
         class_weights = converted(xp, class_weights, dtype)
-    good = (class_weights >= 0) & (class_weights <= xp.finfo(dtype).max)
+    good = (class_weights >= 0) & (class_weights <= limit(xp, dtype, "max"))
     if not is_eager(xp, class_weights):
         return converted(xp, nan_where(xp, ~good, class_weights), dtype)
     if not xp.all(good):

@@ -19,6 +19,16 @@ from stable_softmax._libraries import (
 )
 
 
+def limit(xp: ModuleType, dtype: Any, name: str) -> Any:
+    """Return a limit of a floating dtype, such as "max", as a number that the library's arrays can be combined with.
+
+    Some libraries give NumPy's scalars, whose operators make NumPy's arrays of theirs. Those of NumPy itself may be
+    beyond Python's floats.
+    """
+    value = getattr(xp.finfo(dtype), name)
+    return value if is_numpy(xp) else float(value)
+
+
 def computed_dtype(xp: ModuleType, dtype: Any) -> Any:
     """Return the dtype that results have: with 64 bits off, JAX computes with float64 arrays in float32."""
     return xp.result_type(dtype) if is_jax(xp) else native_dtype(dtype)

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from stable_softmax._libraries._differentiable import Differentiable
-from stable_softmax._libraries._operations import added, clipped, computed_alone, contracted, nan_where
+from stable_softmax._libraries._operations import added, clipped, computed_alone, contracted, limit, nan_where
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum
 
@@ -82,8 +82,8 @@ _finite = Differentiable(_finite_value, _finite_jvp, _finite_vjp)
 
 def _over_cap(xp: ModuleType, projection: Any, softcap: float) -> Any:
     """Return `z / softcap`, of which no more than 512 counts: from there on, `tanh` is 1 and its slope 0."""
-    limit = min(512 * softcap, float(xp.finfo(projection.dtype).max))
-    projection = clipped(xp, projection, -limit, limit)
+    bound = min(512 * softcap, float(limit(xp, projection.dtype, "max")))
+    projection = clipped(xp, projection, -bound, bound)
     if softcap > _LARGE:  # in two steps, since XLA multiplies by the reciprocal of a constant, which may be 0
         projection, softcap = computed_alone(xp, projection / _LARGE), softcap / _LARGE
     return projection / softcap
@@ -95,7 +95,7 @@ _LARGE = 2.0**64
 def _capped(xp: ModuleType, projection: Any, softcap: float) -> Any:
     ratio = _over_cap(xp, projection, softcap)
     # `tanh(x)` is `x - x**3 / 3`. The ratio of small numbers may be 0, or have few digits.
-    is_small = xp.abs(ratio) < xp.finfo(projection.dtype).eps ** 0.5
+    is_small = xp.abs(ratio) < limit(xp, projection.dtype, "eps") ** 0.5
     return xp.where(is_small, projection, softcap * xp.tanh(ratio))
 
 

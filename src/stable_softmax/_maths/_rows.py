@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from stable_softmax._libraries import is_eager
-from stable_softmax._libraries._operations import computed, computed_in_place, is_any, nan_where
+from stable_softmax._libraries._operations import computed, computed_in_place, is_any, limit, nan_where
 from stable_softmax._libraries._reductions import maximum_along, softmax_of
 from stable_softmax._maths import _labels
 from stable_softmax._maths._differences import difference, least_shift
@@ -146,7 +146,7 @@ def _split_at_label(xp: ModuleType, logits: Any, class_ids: Any, axis: int, into
 
 
 def _loss(xp: ModuleType, split: _Split, axis: int) -> Any:
-    tiny = 4 * xp.finfo(split.weight.dtype).smallest_normal
+    tiny = 4 * limit(xp, split.weight.dtype, "smallest_normal")
     if is_eager(xp, split.weight) and not is_any(xp, split.weight < tiny * (split.rest + split.weight)):
         return xp.log1p(split.rest / split.weight)
 
@@ -168,7 +168,7 @@ def _quotient(xp: ModuleType, numerators: Any, total: Any, shift: Any, divisor: 
     """Return what the numerators are of `divisor` times the sum of the weights, which are shifted like this."""
     if shift is None:
         # The library's own sum may add one term after another, and is then off by much for all terms of a row.
-        total = xp.where(xp.abs(total - 1) <= 8 * xp.finfo(total.dtype).eps, 1, total)
+        total = xp.where(xp.abs(total - 1) <= 8 * limit(xp, total.dtype, "eps"), 1, total)
         if divisor == 1 and is_eager(xp, total) and not is_any(xp, total != 1):
             return numerators
     return _over(xp, numerators, total if divisor == 1 else total * divisor)

@@ -10,7 +10,7 @@ All arrays here have as many dimensions as the logits, and broadcast against the
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from stable_softmax._libraries._operations import computed_alone
+from stable_softmax._libraries._operations import computed_alone, limit
 from stable_softmax._maths import _labels
 from stable_softmax._maths._conversion import converted
 from stable_softmax._maths._sums import accurate_sum
@@ -105,9 +105,9 @@ def over_square(xp: ModuleType, values: Any, root: Any) -> Any:
 
     In two steps: the reciprocal of the square, which XLA multiplies by, may leave the dtype.
     """
-    limit = xp.finfo(values.dtype).max * xp.where(root < 1, root, 1)
+    largest = limit(xp, values.dtype, "max") * xp.where(root < 1, root, 1)
     for _ in range(2):
-        values = computed_alone(xp, xp.where(values > limit, limit, values) / root)
+        values = computed_alone(xp, xp.where(values > largest, largest, values) / root)
     return values
 
 
