@@ -141,6 +141,13 @@ def clusters(session):
 
 
 @nox.session
+def foreign(session):
+    """Run the core facts on array libraries that this one does not know, in their newest versions."""
+    install(session, "-e", ".", *group("test"), *group("foreign"))
+    session.run("pytest", "--quiet", "tests/foreign", *session.posargs)
+
+
+@nox.session
 def docs(session):
     """Build the documentation into build/docs, run every block of code in it and in the README, and check all links."""
     install(session, "torch==2.13.0")
