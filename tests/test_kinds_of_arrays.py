@@ -313,3 +313,44 @@ def test_targets_of_eight_bits_are_those_that_they_convert_to(library):
     narrow = library.array(np.asarray([[0.25, 0.5, 0.25]])).to(library.dtype("float8_e4m3fn"))
     losses = [softmax_crossentropy_with_logits(logits, targets) for targets in (narrow, narrow.to(logits.dtype))]
     assert losses[0] == losses[1]
+
+
+class Quantity(np.ndarray):
+    """An array with a unit, as those of astropy."""
+
+    unit = "km"
+
+
+class Percentage(np.ndarray):
+    """An array with a unit under the name that unyt has for it."""
+
+    units = "percent"
+
+
+class Ratio(np.ndarray):
+    """A quantity that is plain numbers."""
+
+    units = "dimensionless"
+
+
+@pytest.mark.only_backends("numpy")
+def test_numbers_that_depend_on_a_unit_are_refused():
+    z, y = np.zeros((2, 3)), np.asarray([0, 1])
+    with pytest.raises(TypeError, match=r"^logits must be plain numbers, not a quantity in 'km': .* logits.value$"):
+        softmax_crossentropy_with_logits(z.view(Quantity), y)
+    with pytest.raises(TypeError, match=r"^class_weights must be plain numbers, not a quantity in 'percent'"):
+        softmax_crossentropy_with_logits(z, y, class_weights=np.ones(3).view(Percentage))
+    np.testing.assert_array_equal(stable_softmax.softmax(z.view(Ratio)), stable_softmax.softmax(z))
+
+
+@pytest.mark.only_backends("numpy")
+@pytest.mark.parametrize(
+    ("module", "conversion"),
+    [("blosc2.ndarray", r"logits\[...\]"), ("scipy.sparse", r"logits.toarray\(\)"), ("pint", "logits.magnitude")],
+)
+def test_arrays_that_do_not_follow_the_standard_are_refused_with_a_remedy(module, conversion):
+    array = type("Array", (), {"__module__": module, "__array_namespace__": lambda _: np, "shape": (2, 3)})()
+    if module != "blosc2.ndarray":
+        del type(array).__array_namespace__
+    with pytest.raises(TypeError, match=rf"^logits must be an array of .*, not {module}.Array: pass {conversion}$"):
+        stable_softmax.softmax(array)

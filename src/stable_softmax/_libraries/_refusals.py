@@ -8,9 +8,18 @@ from stable_softmax._libraries import is_array
 
 # Of which NumPy makes arrays.
 _CONVERTIBLE = (list, tuple, float, int, np.matrix)
-_CONVERTERS = dict.fromkeys(("tensorflow", "pandas", "polars", "xarray"), "numpy.asarray") | {
-    "zarr": "dask.array.from_zarr"
+_BY_NUMPY = "numpy.asarray({})"
+#: What makes a supported array of another library's.
+_CONVERSIONS = dict.fromkeys(("tensorflow", "pandas", "polars", "xarray", "pyarrow", "h5py"), _BY_NUMPY) | {
+    "zarr": "dask.array.from_zarr({})",
+    "blosc2": "{}[...]",
+    "scipy": "{}.toarray()",
+    "pint": "{}.magnitude",
+    "paddle": "{}.numpy()",
+    "tinygrad": "{}.numpy()",
 }
+#: Libraries that have the standard's namespace, but not its functions.
+_REFUSED = ("blosc2",)
 
 
 def check_is_array(name: str, value: Any) -> None:
@@ -18,13 +27,14 @@ def check_is_array(name: str, value: Any) -> None:
     type_name = type_name_of(value)
     if type_name == "torch.fx.proxy.Proxy":
         raise TypeError(f"{name} is a proxy of torch.fx, which has no shape: trace with torch.export or make_fx")
-    if isinstance(value, np.matrix) or not is_array(value):
-        converter = "numpy.asarray" if isinstance(value, _CONVERTIBLE) else _CONVERTERS.get(_root(value))
+    if isinstance(value, np.matrix) or _root(value) in _REFUSED or not is_array(value):
+        conversion = _BY_NUMPY if isinstance(value, _CONVERTIBLE) else _CONVERSIONS.get(_root(value))
         raise TypeError(
             f"{name} must be an array of a library that array-api-compat supports (NumPy, JAX, PyTorch, Dask, ...), "
-            f"not {type_name}{f': pass {converter}({name})' if converter else ''}"
+            f"not {type_name}{f': pass {conversion.format(name)}' if conversion else ''}"
         )
     refuse_masked(name, value)
+    _refuse_units(name, value)
     if not _is_dense(value):
         raise TypeError(f"{name} must be a dense array of numbers: this {type_name} is not")
 
@@ -34,6 +44,16 @@ def refuse_masked(name: str, array: Any) -> None:
     chunk = getattr(array, "_meta", array)
     if isinstance(chunk, np.ma.MaskedArray) or type(array).__name__ == "MaskedTensor":
         raise TypeError(f"{name} must not be a masked array: pass its data, and the mask's inverse as where")
+
+
+def _refuse_units(name: str, array: Any) -> None:
+    """Raise for quantities, such as astropy's and unyt's, whose numbers depend on the unit."""
+    unit = getattr(array, "unit", getattr(array, "units", None)) if isinstance(array, np.ndarray) else None
+    if unit is not None and str(unit) not in ("", "dimensionless"):
+        raise TypeError(
+            f"{name} must be plain numbers, not a quantity in {str(unit)!r}: divide it by its unit, "
+            f"or pass {name}.value"
+        )
 
 
 def type_name_of(value: object) -> str:
