@@ -99,8 +99,14 @@ WAYS = {"whole": lambda _: whole, "scan": lambda _: scanned, "rows": lambda _: r
 DTYPES = ["float32", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("bfloat16", "float16", "float64"))]
 
 
+# Which take long to compile.
+LONG = ("class_by_class", "tree")
+
+
 @pytest.mark.parametrize("precision", DTYPES)
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.thorough] if name in LONG else []) for name in WAYS]
+)
 def test_derivatives(library, precision, name):
     table = Table(library, precision)
     check(table, all_results(WAYS[name](library))(table.z, table.y, table.v), of_rows=name == "rows")

@@ -71,7 +71,7 @@ def test_derivatives(library, dtype, name, derivatives):
 
 
 @pytest.mark.parametrize("derivatives", [by_backward, by_transformations])
-@pytest.mark.parametrize("block_size", [5, None])
+@pytest.mark.parametrize("block_size", [5, pytest.param(None, marks=pytest.mark.thorough)])
 def test_derivatives_of_projected_features(library, dtype, block_size, derivatives):
     check(Table(library, dtype, finite=True), projected(block_size), library, derivatives)
 
