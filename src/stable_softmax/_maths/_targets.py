@@ -62,12 +62,15 @@ def targets_of(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> 
     """Return the logits, with -inf for what `where` excludes and 0 for what does not count, and their targets."""
     if criterion.where is not None:
         logits = xp.where(criterion.where, logits, -xp.inf)
-    split = _soft_targets if criterion.class_ids is None else _hard_targets
-    logits, targets = split(xp, logits, criterion, axis)
-    if targets.counted is None and (counted := counted_of(xp, criterion, axis)) is not None:
-        logits, targets = xp.where(counted, logits, 0), targets._replace(counted=counted)
+    counted = counted_of(xp, criterion, axis)
+    if counted is not None:
+        logits = xp.where(counted, logits, 0)
+    if criterion.class_ids is None:
+        targets = _soft_targets(xp, logits, criterion, axis)
+    else:
+        targets = _hard_targets(xp, logits, criterion, counted, axis)
     z_loss = None if is_off(criterion.z_loss) else criterion.z_loss
-    return logits, targets._replace(where=criterion.where, z_loss=z_loss, divisor=criterion.divisor)
+    return logits, targets._replace(counted=counted, where=criterion.where, z_loss=z_loss, divisor=criterion.divisor)
 
 
 def counted_of(xp: ModuleType, criterion: Criterion, axis: int) -> Any:
@@ -111,31 +114,30 @@ def over_square(xp: ModuleType, values: Any, root: Any) -> Any:
     return values
 
 
-def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
+def _hard_targets(xp: ModuleType, logits: Any, criterion: Criterion, counted: Any, axis: int) -> Targets:
     class_ids, smoothing = criterion.class_ids, criterion.label_smoothing
-    counted = None if criterion.ignored_id is None else class_ids != criterion.ignored_id
     if criterion.where is not None:
         class_ids = xp.where(_labels.is_marked(xp, criterion.where, class_ids, logits.shape, axis), class_ids, -1)
     if counted is not None:
-        logits, class_ids = xp.where(counted, logits, 0), xp.where(counted, class_ids, 0)
+        class_ids = xp.where(counted, class_ids, 0)
     scale = None
     if criterion.class_weights is not None:
         scale = weights_of(xp, criterion.class_weights, class_ids, axis)
     if is_off(smoothing):
-        return logits, Targets(class_ids, scale, counted=counted)
+        return Targets(class_ids, scale)
     share, of_classes = _smoothing(xp, logits, criterion, axis)
     targets = xp.zeros_like(logits) + share * of_classes  # memory of its own, to be written to
     place = _labels.place_of(xp, targets, class_ids, axis)
     if scale is None:  # without weights, no class has more than the label
         others = _labels.with_entry(xp, targets, place, axis, 0)
-        return logits, Targets(class_ids, 1 - smoothing + share, others, counted)
+        return Targets(class_ids, 1 - smoothing + share, others)
     label = (1 - smoothing) * scale + _labels.entry(xp, targets, place, axis)
     targets = _labels.with_entry(xp, targets, place, axis, label)
     largest = xp.argmax(targets, axis=axis, keepdims=True)
     largest = xp.where(_labels.in_range(class_ids, logits.shape[axis]), largest, class_ids)
     place = _labels.place_of(xp, targets, largest, axis)
     scale = _labels.entry(xp, targets, place, axis)
-    return logits, Targets(largest, scale, _labels.with_entry(xp, targets, place, axis, 0), counted)
+    return Targets(largest, scale, _labels.with_entry(xp, targets, place, axis, 0))
 
 
 def weights_of(xp: ModuleType, class_weights: Any, class_ids: Any, axis: int) -> Any:
@@ -145,7 +147,7 @@ def weights_of(xp: ModuleType, class_weights: Any, class_ids: Any, axis: int) ->
     return _labels.entry(xp, weights, _labels.place_of(xp, weights, class_ids, axis), axis)
 
 
-def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
+def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> Targets:
     targets = left_of(xp, criterion, converted(xp, criterion.probabilities, logits.dtype))
     if criterion.class_weights is not None:
         targets = targets * left_of(xp, criterion, criterion.class_weights)
@@ -156,7 +158,7 @@ def _soft_targets(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) 
     others = xp.where(_labels.is_entry(xp, targets, largest, axis), 0, targets)
     # Not the maximum, whose derivative equal targets would share.
     scale = _labels.entry(xp, targets, _labels.place_of(xp, targets, largest, axis), axis)
-    return logits, Targets(largest, scale, others)
+    return Targets(largest, scale, others)
 
 
 def _smoothing(xp: ModuleType, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Any]:
