@@ -89,7 +89,7 @@ def tests(session, backend):
     session.run(*PYTEST, "--backend", backend, *(f"--ignore={file}" for file in covering))
     if backend == "jax":
         # The examples in the docstrings, but for the one module that cannot be imported without PyTorch.
-        session.run("pytest", "--quiet", "--doctest-modules", "--ignore=src/stable_softmax/_libraries/_torch.py", "src")
+        session.run("pytest", "--quiet", "--doctest-modules", "--ignore=src/stable_softmax/_libraries/torch.py", "src")
 
 
 @nox.session

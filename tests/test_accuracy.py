@@ -7,7 +7,7 @@ import pytest
 from rows import LEADS, leading_rows
 
 import stable_softmax
-from stable_softmax._execution import _plan
+from stable_softmax._core import layout as layouts
 from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
 from stable_softmax.reference.exact import Exact, exact_rows
 
@@ -150,7 +150,7 @@ def test_several_class_axes_keep_the_contract_as_one_does(backend):
 
 @pytest.mark.only_backends("numpy")
 def test_memory_layout_changes_nothing(dtype, monkeypatch):
-    monkeypatch.setattr(_plan, "BLOCK_BYTES", 1 << 16)  # several blocks
+    monkeypatch.setattr(layouts, "BLOCK_BYTES", 1 << 16)  # several blocks
     rng = np.random.default_rng(6)
     logits, class_ids = random_rows(rng, 60, 700, dtype)
     logits = logits.astype(dtype)

@@ -7,7 +7,7 @@ import pytest
 
 import stable_softmax
 
-FLOORS = ["_libraries", "_maths", "_execution", "_arguments"]  # and above them the root
+FLOORS = ["_core", "_libraries", "_maths", "_execution", "_arguments"]  # and above them the root
 
 
 @pytest.mark.parametrize("floor", FLOORS)

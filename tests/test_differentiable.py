@@ -3,29 +3,33 @@
 import numpy as np
 import pytest
 
-from stable_softmax._libraries._differentiable import Differentiable
+from stable_softmax._libraries import library_of
+from stable_softmax._libraries.differentiable import differentiable
 
 
-def _value(_xp, first, second, factor, power):
+@differentiable
+def product(_lib, first, second, factor, power):
     return factor * first**power * second
 
 
-def _jvp(xp, first_tangent, second_tangent, first, second, factor, power):
-    of_first, of_second = _gradients(first, second, factor, power)
+@product.has_jvp
+def _(lib, first_tangent, second_tangent, first, second, factor, power):
+    of_first, of_second = gradients_of(first, second, factor, power)
     slope = sum(g * dx for g, dx in ((of_first, first_tangent), (of_second, second_tangent)) if dx is not None)
-    return _value(xp, first, second, factor, power), slope
+    return product.value(lib, first, second, factor, power), slope
 
 
-def _vjp(_xp, cotangent, first, second, factor, power, wanted):
-    gradients = _gradients(first, second, factor, power)
+@product.has_vjp
+def _(_lib, cotangent, first, second, factor, power, wanted):
+    gradients = gradients_of(first, second, factor, power)
     return tuple(cotangent * g if is_wanted else None for g, is_wanted in zip(gradients, wanted, strict=True))
 
 
-def _gradients(first, second, factor, power):
+def gradients_of(first, second, factor, power):
     return factor * power * first ** (power - 1) * second, factor * first**power
 
 
-monomial = Differentiable(_value, _jvp, _vjp, variables=2)
+monomial = product.of_variables(2)
 FIRST, SECOND, FACTOR = np.asarray([1.5, 2.0]), np.asarray([3.0, -0.5]), np.asarray([2.0, 4.0])
 
 
@@ -38,7 +42,7 @@ def test_each_variable_has_its_derivatives_in_both_modes(library):
     func = library.transformations
 
     def total(first, second):
-        return monomial(library.xp, first, second, factor, power=3).sum()
+        return monomial(library_of(first), first, second, factor, power=3).sum()
 
     def slope(first):
         return func.jvp(lambda first: total(first, second), (first,), (library.xp.ones_like(first),))[1]
@@ -53,7 +57,7 @@ def test_each_variable_has_its_derivatives_in_both_modes(library):
 @pytest.mark.only_backends("jax")
 def test_arrays_that_are_no_variables_have_no_derivative(library):
     def total(factor):
-        return monomial(library.xp, FIRST, SECOND, factor, power=3).sum()
+        return monomial(library_of(factor), FIRST, SECOND, factor, power=3).sum()
 
     value, gradient = library.jax.value_and_grad(total)(library.array(FACTOR))
     np.testing.assert_allclose(value, np.sum(FACTOR * FIRST**3 * SECOND), rtol=1e-14)

@@ -8,8 +8,8 @@ import pytest
 from rows import leading_rows
 
 import stable_softmax
-from stable_softmax._arguments import _arrays, _loss
-from stable_softmax._execution import _plan
+from stable_softmax._arguments import arrays, options
+from stable_softmax._core import layout as layouts
 from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
 from stable_softmax.reference.exact import exact_rows
 
@@ -100,10 +100,10 @@ def test_tensors_without_gradient_in_blocks(library, monkeypatch, layout, precis
         product = library.call(stable_softmax.hvp_softmax_crossentropy_with_logits, z, y, z.cos(), axis=axis)
         return [*normalized, *library.call(VALUE_AND_GRADIENT, z, y, axis=axis), product]
 
-    monkeypatch.setattr(_plan, "_SMALL", z.numel())
+    monkeypatch.setattr(layouts, "_SMALL", z.numel())
     whole = results()
-    monkeypatch.setattr(_plan, "_SMALL", 1)
-    monkeypatch.setattr(_plan, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(layouts, "_SMALL", 1)
+    monkeypatch.setattr(layouts, "BLOCK_BYTES", 1 << 12)
     tolerance = 2 * PRECISIONS[precision].unit_roundoff if precision == "bfloat16" else 3e-6
     for ours, expected in zip(results(), whole, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=1e-9)
@@ -113,16 +113,18 @@ def test_tensors_without_gradient_in_blocks(library, monkeypatch, layout, precis
 @pytest.mark.parametrize(("readable", "factor"), [(True, 0.5), (False, 1), (False, 1.7)])
 def test_librarys_own_softmax(library, monkeypatch, readable, factor):
     """Also where values cannot be read, as on a GPU, and where its sum is wrong, as in PyTorch's issue 147284."""
-    from stable_softmax._libraries import _torch
+    from stable_softmax._libraries import torch as own
+
+    kind = own.EagerOnCPU if readable else own.Eager
 
     def scaled(*arguments):
-        probabilities = own(*arguments)
+        probabilities = in_one_pass(*arguments)
         return None if probabilities is None else probabilities.mul_(factor)
 
-    own = _torch.softmax
-    monkeypatch.setattr(_torch, "softmax", scaled)
+    in_one_pass = kind.softmax
+    monkeypatch.setattr(kind, "softmax", scaled)
     if not readable:
-        monkeypatch.setattr(_torch, "is_plain", lambda _: False)
+        monkeypatch.setattr(own, "ON_CPU", own.ON_DEVICE)
     leads = -np.log(2.0**-24 * np.asarray([0.6, 1.1, 1.7, 3.0]))
     rows = [leading_rows(lead, "float32") for lead in (3, 20, 80, 200)]
     logits = [np.concatenate([row, np.full((4, 300), -2.0)], axis=1) for row in rows]
@@ -170,7 +172,7 @@ def test_kept_plans_hold_no_array_and_are_bounded():
     del logits, class_ids
     gc.collect()
     assert [reference() for reference in watched] == [None, None]
-    for function in (_arrays._dtypes, _loss._plan):
+    for function in (arrays._dtypes, options._plan):
         assert function.cache_info().currsize <= 512
 
 
@@ -197,7 +199,7 @@ def test_kept_plans_know_an_index_by_its_value():
 @pytest.mark.only_backends("torch")
 def test_blocks_are_where_the_logits_are(library, monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(_plan, "BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(layouts, "BLOCK_BYTES", 1 << 10)
     z, y = (
         library.logits(np.random.default_rng(3).normal(size=(200, 100)), "float32"),
         library.array(np.zeros(200, int)),

@@ -16,7 +16,7 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
-from stable_softmax._arguments._loss import Options, loss_of
+from stable_softmax._arguments.options import Options, loss_of
 
 NORMALIZATIONS = [stable_softmax.softmax, stable_softmax.log_softmax, stable_softmax.logsumexp]
 LOSSES = [softmax_crossentropy_with_logits, grad_softmax_crossentropy_with_logits]

@@ -10,6 +10,7 @@ import pytest
 
 import stable_softmax
 from stable_softmax import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
+from stable_softmax._libraries.standard import Library
 from stable_softmax.reference.bounds import error_shares
 from stable_softmax.reference.exact import exact_rows
 
@@ -477,14 +478,12 @@ def test_gradients_that_are_asked_for_and_none_else(library, asked):
 
 @pytest.mark.only_backends("numpy")
 def test_gradients_that_are_not_asked_for_take_no_product(monkeypatch):
-    from stable_softmax._maths import _projection
-
     def counted(*arguments):
         counts.append(1)
         return own(*arguments)
 
-    own, counts = _projection.contracted, []
-    monkeypatch.setattr(_projection, "contracted", counted)
+    own, counts = Library.contract, []
+    monkeypatch.setattr(Library, "contract", counted)
     arrays = drawn({})[:4]
     for asked, number in ((NAMES, 3), ("features", 2), ("weight", 2), ("bias", 1), ((), 1)):
         counts.clear()

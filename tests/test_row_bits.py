@@ -5,7 +5,7 @@ import pytest
 
 import stable_softmax
 from stable_softmax import set_workers
-from stable_softmax._execution import _plan
+from stable_softmax._core import layout as layouts
 
 pytestmark = pytest.mark.only_backends("numpy", "torch")
 
@@ -81,7 +81,7 @@ def on_library(library, array):
 )
 @pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=pytest.mark.thorough_on("torch"))])
 def test_a_row_alone_has_the_bits_that_it_has_among_others(library, layout, classes, precision, monkeypatch):
-    monkeypatch.setattr(_plan, "BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(layouts, "BLOCK_BYTES", 1 << 14)
     rows = 5 * (8_000 // (5 * classes) + 1)
     z, y = drawn(rows, classes, precision)
     array, axis = LAYOUTS[layout](z)

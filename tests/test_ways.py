@@ -6,7 +6,9 @@ from ways import CLASSES, MERGES, Table, statistics, working
 
 import stable_softmax
 from stable_softmax import set_workers
-from stable_softmax._execution import _blocks, _plan
+from stable_softmax._core import layout as layouts
+from stable_softmax._libraries import library_of
+from stable_softmax._libraries.standard import Library
 
 
 @pytest.mark.parametrize("name", MERGES)
@@ -19,7 +21,7 @@ def test_losses_of_merged_parts(library, dtype, name):
 
 WHOLE = {
     "whole": {},
-    "blocks": {"_SMALL": 0, "BLOCK_BYTES": 256, "SHORT": 0},
+    "blocks": {"_SMALL": 0, "BLOCK_BYTES": 256},
     "columns": {"_SMALL": 0, "BLOCK_BYTES": 256},
 }
 
@@ -28,8 +30,11 @@ WHOLE = {
 @pytest.mark.only_backends("numpy", "torch", "array-api-strict", "dask")
 def test_functions_on_pieces(library, dtype, name, monkeypatch):
     for attribute, value in WHOLE[name].items():
-        monkeypatch.setattr(_plan, attribute, value)
-    monkeypatch.setattr(_blocks, "block_factor", lambda _: 1)
+        monkeypatch.setattr(layouts, attribute, value)
+    own = type(library_of(library.array(np.zeros(1))))
+    monkeypatch.setattr(own, "block_factor", Library.block_factor)
+    if name == "blocks":
+        monkeypatch.setattr(own, "short_rows", 0)
     table = Table(library, dtype)
     with np.errstate(all="raise"), set_workers(2):
         check_functions(library, table)

@@ -35,7 +35,7 @@ from stable_softmax._crossentropy import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
-from stable_softmax._execution._workers import get_workers, set_workers
+from stable_softmax._execution.workers import get_workers, set_workers
 from stable_softmax._linear import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
 from stable_softmax._normalization import log_softmax, logsumexp, softmax
 from stable_softmax._statistics import SoftmaxStatistics, softmax_statistics

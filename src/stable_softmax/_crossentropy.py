@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from stable_softmax import _execution
-from stable_softmax._arguments._loss import Loss, Options, loss_of
-from stable_softmax._arguments._types import AnyArray, Array, Reduction
-from stable_softmax._execution._plan import Result
-from stable_softmax._maths import _objective, _pieces
+from stable_softmax._arguments.options import Loss, Options, loss_of
+from stable_softmax._arguments.types import AnyArray, Array, Reduction
+from stable_softmax._core.kernel import Kernel
+from stable_softmax._execution.run import run
+from stable_softmax._maths import kernels
 
 
 def softmax_crossentropy_with_logits(
@@ -77,9 +77,18 @@ def softmax_crossentropy_with_logits(
     >>> softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0], [0.0, 0.0]]), np.asarray([0, 1]))
     array([1.92874985e-22, 6.93147181e-01])
     """
-    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    options = Options(
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
+    )
     loss = loss_of(logits, reference_answers, axis, options)
-    return _run(_objective.losses, loss, (_losses_in(loss),), pieces=_pieces.LOSSES)
+    (losses,) = _run(kernels.LOSSES, loss, loss.criterion)
+    return losses
 
 
 def grad_softmax_crossentropy_with_logits(
@@ -125,9 +134,18 @@ def grad_softmax_crossentropy_with_logits(
     >>> grad_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]))
     array([[-1.92874985e-22,  1.92874985e-22]])
     """
-    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    options = Options(
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
+    )
     loss = loss_of(logits, reference_answers, axis, options)
-    return _run(_objective.gradient, loss, ("classes",), pieces=_pieces.GRADIENT)
+    (gradient,) = _run(kernels.GRADIENT, loss, loss.criterion)
+    return gradient
 
 
 def value_and_grad_softmax_crossentropy_with_logits(
@@ -176,11 +194,18 @@ def value_and_grad_softmax_crossentropy_with_logits(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    options = Options(
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
+    )
     loss = loss_of(logits, reference_answers, axis, options)
-    results: tuple[Result, ...] = (_losses_in(loss), "classes")
-    values, gradient = _run(_objective.losses_and_gradient, loss, results, pieces=_pieces.LOSSES_AND_GRADIENT)
-    return values, gradient
+    losses, gradient = _run(kernels.LOSSES_AND_GRADIENT, loss, loss.criterion)
+    return losses, gradient
 
 
 def hvp_softmax_crossentropy_with_logits(
@@ -229,9 +254,18 @@ def hvp_softmax_crossentropy_with_logits(
     >>> hvp_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]), np.asarray([[0.0, 1.0]]))
     array([[-1.92874985e-22,  1.92874985e-22]])
     """
-    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    options = Options(
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
+    )
     loss = loss_of(logits, reference_answers, axis, options, vector=vector)
-    return _run(_objective.hessian_product, loss, ("classes",), loss.vector)
+    (product,) = _run(kernels.HESSIAN_PRODUCT, loss, (loss.vector, loss.criterion))
+    return product
 
 
 def hessian_diagonal_softmax_crossentropy_with_logits(
@@ -280,19 +314,22 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     >>> hessian_diagonal_softmax_crossentropy_with_logits(np.asarray([[50.0, 0.0]]), np.asarray([0]))
     array([[1.92874985e-22, 1.92874985e-22]])
     """
-    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    options = Options(
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
+    )
     loss = loss_of(logits, reference_answers, axis, options)
-    return _run(_objective.hessian_diagonal, loss, ("classes",), pieces=_pieces.HESSIAN_DIAGONAL)
+    (diagonal,) = _run(kernels.HESSIAN_DIAGONAL, loss, loss.criterion)
+    return diagonal
 
 
-def _run(
-    kernel: Any, loss: Loss, results: tuple[Result, ...], *others: Any, pieces: _pieces.Pieces | None = None
-) -> Any:
-    if "classes" in results and loss.criterion.class_ids is None:
-        pieces = None  # of which the target of the most probable class could not be told apart from the others
-    arrays = (loss.logits, *others, *loss.criterion)
-    return _execution.run(kernel, loss.xp, loss.layout, *arrays, results=results, pieces=pieces)
-
-
-def _losses_in(loss: Loss) -> Result:
-    return "examples" if loss.reduction == "none" else "total"
+def _run(kernel: Kernel, loss: Loss, operands: Any) -> tuple[Any, ...]:
+    if loss.criterion.class_ids is None and "classes" in kernel.results[loss.rows]:
+        # In pieces, the target of the most probable class could not be told apart from the others.
+        kernel = kernel.on_whole_rows
+    return run(kernel, loss.lib, loss.layout, loss.logits, operands, loss.rows)

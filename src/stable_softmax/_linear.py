@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, overload
 
-from stable_softmax import _execution
-from stable_softmax._arguments._linear import LinearLoss, linear_loss_of
-from stable_softmax._arguments._loss import Options
-from stable_softmax._arguments._types import AnyArray, Array, Reduction
-from stable_softmax._execution import _linear
-from stable_softmax._libraries._operations import native
-from stable_softmax._maths._conversion import converted
+from stable_softmax._arguments.options import Options
+from stable_softmax._arguments.projection import LinearLoss, linear_loss_of
+from stable_softmax._arguments.types import AnyArray, Array, Reduction
+from stable_softmax._execution import sweep
+from stable_softmax._execution.run import total
 
 
 def linear_softmax_crossentropy(
@@ -73,11 +71,19 @@ def linear_softmax_crossentropy(
     >>> linear_softmax_crossentropy(features, weight, np.asarray([0, 1]), reduction="none")
     array([1.92874985e-22, 6.93147181e-01])
     """
-    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    options = Options(
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
+    )
     loss = linear_loss_of(features, weight, reference_answers, bias, options, softcap=softcap, block_size=block_size)
     if reduction == "none":
-        return _of_examples(loss, _linear.losses(loss.xp, *loss.arrays, settings=loss.settings))
-    return _result(loss, _linear.total(loss.xp, *loss.arrays, settings=loss.settings), loss.layout.dtype)
+        return _of_examples(loss, sweep.losses(loss.lib, *loss.arrays, settings=loss.settings))
+    return _result(loss, sweep.total(loss.lib, *loss.arrays, settings=loss.settings), loss.layout.dtype)
 
 
 @overload
@@ -177,7 +183,15 @@ def value_and_grad_linear_softmax_crossentropy(
     array([[-1.92874985e-22, -3.85749970e-22],
            [ 1.92874985e-22,  3.85749970e-22]])
     """
-    options = Options(where, class_weights, label_smoothing, ignore_index, z_loss, reduction, dtype)
+    options = Options(
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        z_loss=z_loss,
+        reduction=reduction,
+        dtype=dtype,
+    )
     loss = linear_loss_of(
         features,
         weight,
@@ -188,21 +202,21 @@ def value_and_grad_linear_softmax_crossentropy(
         block_size=block_size,
         with_respect_to=with_respect_to,
     )
-    values, gradients = _linear.losses_and_gradients(loss.xp, *loss.arrays, settings=loss.settings)
+    values, gradients = sweep.losses_and_gradients(loss.lib, *loss.arrays, settings=loss.settings)
     if reduction == "none":
         value = _of_examples(loss, values)
     else:
-        value = _result(loss, _execution.total(loss.xp, values), loss.layout.dtype)
+        value = _result(loss, total(loss.lib, values), loss.layout.dtype)
     results = [g if g is None else _result(loss, g, own) for g, own in zip(gradients, loss.dtypes, strict=True)]
     of_features, of_weight, of_bias = (*results, None)[:3]
     if of_features is not None:
-        of_features = loss.xp.reshape(of_features, tuple(features.shape))
+        of_features = loss.lib.xp.reshape(of_features, tuple(features.shape))
     return value, (of_features, of_weight, of_bias)
 
 
 def _of_examples(loss: LinearLoss, losses: Any) -> Any:
-    return _result(loss, loss.xp.reshape(losses, loss.layout.shape[:-1]), loss.layout.dtype)
+    return _result(loss, loss.lib.xp.reshape(losses, loss.layout.shape[:-1]), loss.layout.dtype)
 
 
 def _result(loss: LinearLoss, values: Any, dtype: Any) -> Any:
-    return native(loss.xp, converted(loss.xp, values, dtype))
+    return loss.lib.result(loss.lib.convert(values, dtype))

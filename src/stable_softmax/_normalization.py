@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from stable_softmax import _execution
-from stable_softmax._arguments._arrays import layout_of, together, where_of
-from stable_softmax._arguments._types import AnyArray, Array, Axis
-from stable_softmax._execution._plan import Result
-from stable_softmax._maths import _masks, _pieces
+from stable_softmax._arguments.arrays import common_library, layout_of, where_of
+from stable_softmax._arguments.types import AnyArray, Array, Axis
+from stable_softmax._core.kernel import Kernel
+from stable_softmax._core.layout import Result
+from stable_softmax._execution.run import run
+from stable_softmax._maths import kernels
 
 
 def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
@@ -45,7 +46,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     >>> softmax(np.asarray([1000.0, 1000.0, -np.inf]))
     array([0.5, 0.5, 0. ])
     """
-    return _run(_masks.softmax, logits, axis, where, dtype, "classes", _pieces.SOFTMAX)
+    return _run(kernels.SOFTMAX, logits, axis, where, dtype)
 
 
 def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
@@ -78,7 +79,7 @@ def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None
     >>> log_softmax(np.asarray([50.0, 0.0]))
     array([-1.92874985e-22, -5.00000000e+01])
     """
-    return _run(_masks.log_softmax, logits, axis, where, dtype, "classes", _pieces.LOG_SOFTMAX)
+    return _run(kernels.LOG_SOFTMAX, logits, axis, where, dtype)
 
 
 def logsumexp(
@@ -116,11 +117,12 @@ def logsumexp(
     """
     if not isinstance(keepdims, bool):
         raise TypeError(f"keepdims must be True or False, not {keepdims!r}")
-    return _run(_masks.logsumexp, logits, axis, where, dtype, "rows" if keepdims else "examples", _pieces.LOGSUMEXP)
+    return _run(kernels.LOGSUMEXP, logits, axis, where, dtype, "rows" if keepdims else "examples")
 
 
-def _run(kernel: Any, logits: Any, axis: Axis, where: Any, dtype: Any, result: Result, pieces: _pieces.Pieces) -> Any:
-    xp, logits, where = together({"logits": logits}, where=where)
-    layout = layout_of(xp, logits, axis, dtype)
-    where = None if where is None else where_of(xp, where, layout)
-    return _execution.run(kernel, xp, layout, logits, where, results=(result,), pieces=pieces)
+def _run(kernel: Kernel, logits: Any, axis: Axis, where: Any, dtype: Any, rows: Result = "rows") -> Any:
+    lib, logits, where = common_library({"logits": logits}, where=where)
+    layout = layout_of(lib, logits, axis, dtype)
+    where = None if where is None else where_of(lib, where, layout)
+    (result,) = run(kernel, lib, layout, logits, where, rows)
+    return result

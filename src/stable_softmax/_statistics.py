@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from stable_softmax import _execution
-from stable_softmax._arguments._parts import check_labels, part_of_classes
-from stable_softmax._arguments._types import AnyArray
-from stable_softmax._execution._plan import Result
-from stable_softmax._libraries import namespace
-from stable_softmax._libraries._operations import on_one_mesh, without_gradient
-from stable_softmax._maths import _merging, _pieces
+from stable_softmax._arguments.parts import check_labels, part_of_classes
+from stable_softmax._arguments.types import AnyArray
+from stable_softmax._execution.run import apply, run
+from stable_softmax._libraries import library_of
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths import kernels, merging
 
 
 class SoftmaxStatistics(NamedTuple):
@@ -75,7 +74,7 @@ class SoftmaxStatistics(NamedTuple):
                 f"other must have the dtype of these statistics, {self.maximum.dtype}, not {other.maximum.dtype}"
             )
         first, second = self._beside(other)
-        return _execution.on_parts(_merging.merged, self._xp, first, second, like=first)
+        return apply(merging.merged, self._lib, first, second, like=first)
 
     def merge_over(self, maximum: Callable[[Any], Any], total: Callable[[Any], Any]) -> "SoftmaxStatistics":
         """Return the statistics of the disjoint sets of classes that several processes have, on each of them.
@@ -97,13 +96,13 @@ class SoftmaxStatistics(NamedTuple):
         >>> print(jax.vmap(merged, axis_name="i")(jnp.zeros((2, 2))))
         [1.3862944 1.3862944]
         """
-        xp = self._xp
-        peak = _merging.Peak(maximum(without_gradient(xp, self.maximum)))
-        like = _merging.Shares(*self[:1] * (4 if self.lag is None else 8))
-        own = _execution.on_parts(_merging.shares, xp, self, peak, like=like)
-        of_all = total(xp.stack([share for share in own if share is not None]))
-        shares = _merging.Shares(*(of_all[i, ...] for i in range(of_all.shape[0])))
-        merged: SoftmaxStatistics = _execution.on_parts(_merging.whole, xp, self, peak, shares, like=self)
+        lib = self._lib
+        peak = merging.Peak(maximum(lib.without_gradient(self.maximum)))
+        like = merging.Shares(*self[:1] * (4 if self.lag is None else 8))
+        own = apply(merging.shares, lib, self, peak, like=like)
+        of_all = total(lib.xp.stack([share for share in own if share is not None]))
+        shares = merging.Shares(*(of_all[i, ...] for i in range(of_all.shape[0])))
+        merged: SoftmaxStatistics = apply(merging.whole, lib, self, peak, shares, like=self)
         return merged
 
     def logsumexp(self) -> Any:
@@ -115,7 +114,7 @@ class SoftmaxStatistics(NamedTuple):
         >>> float(softmax_statistics(np.asarray([1000.0, 1000.0])).logsumexp())
         1000.6931471805599
         """
-        return _execution.on_parts(_merging.logsumexp, self._xp, self)
+        return apply(merging.logsumexp, self._lib, self)
 
     def crossentropy(self) -> Any:
         """Return the loss of each example, in nats, as `softmax_crossentropy_with_logits` does.
@@ -134,20 +133,20 @@ class SoftmaxStatistics(NamedTuple):
         """
         if self.lag is None:
             raise ValueError("the loss needs statistics with reference answers")
-        check_labels(self._xp, self.weight)
-        return _execution.on_parts(_merging.crossentropy, self._xp, self)
+        check_labels(self._lib, self.weight)
+        return apply(merging.crossentropy, self._lib, self)
 
     def _beside(self, other: "SoftmaxStatistics") -> "list[SoftmaxStatistics]":
         """Return both, where PyTorch has split one over devices as it needs them together."""
         pairs = [
-            on_one_mesh(self._xp, {name: own, f"other.{name}": their}).values() if own is not None else (None, None)
+            self._lib.on_one_mesh({name: own, f"other.{name}": their}).values() if own is not None else (None, None)
             for name, own, their in zip(self._fields, self, other, strict=True)
         ]
         return [SoftmaxStatistics(*arrays) for arrays in zip(*pairs, strict=True)]
 
     @property
-    def _xp(self) -> Any:
-        return namespace(self.maximum)
+    def _lib(self) -> Library:
+        return library_of(self.maximum)
 
 
 def softmax_statistics(
@@ -196,15 +195,6 @@ def softmax_statistics(
     50.0
     """
     part = part_of_classes(logits, reference_answers, axis, first_class)
-    results: tuple[Result, ...] = ("examples",) * 4
-    maximum, tail, lag, weight = _execution.run(
-        _merging.statistics,
-        part.xp,
-        part.layout,
-        part.logits,
-        part.class_ids,
-        results=results,
-        pieces=_pieces.STATISTICS,
-    )
+    maximum, tail, lag, weight = run(kernels.STATISTICS, part.lib, part.layout, part.logits, part.class_ids)
     label = (None, None) if reference_answers is None else (lag, weight)
-    return SoftmaxStatistics(maximum, tail, part.xp.zeros_like(tail), *label)
+    return SoftmaxStatistics(maximum, tail, part.lib.xp.zeros_like(tail), *label)

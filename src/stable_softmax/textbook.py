@@ -10,7 +10,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from stable_softmax._libraries._operations import indices_along, on_one_mesh
+from stable_softmax._libraries import library_of
 
 
 def unstable_softmax(logits: Any, axis: int = -1) -> Any:
@@ -56,20 +56,20 @@ def shifted_gradient(logits: Any, reference_answers: Any) -> Any:
 
 def _given(logits: Any, reference_answers: Any) -> tuple[Any, ...]:
     """Return the namespace of both, and both, where PyTorch has split one over devices as it needs them together."""
-    xp = array_namespace(logits, reference_answers)
-    return xp, *on_one_mesh(xp, {"logits": logits, "reference_answers": reference_answers}).values()
+    arrays = {"logits": logits, "reference_answers": reference_answers}
+    return array_namespace(*arrays.values()), *library_of(*arrays.values()).on_one_mesh(arrays).values()
 
 
 def _gradient(probabilities: Any, reference_answers: Any) -> Any:
     xp, probabilities, reference_answers = _given(probabilities, reference_answers)
-    onehot = xp.astype(_is_answer(xp, probabilities, reference_answers), probabilities.dtype)
+    onehot = xp.astype(_is_answer(probabilities, reference_answers), probabilities.dtype)
     return (probabilities - onehot) / probabilities.shape[0]
 
 
 def _answered(xp: ModuleType, rows: Any, reference_answers: Any) -> Any:
-    return xp.sum(xp.where(_is_answer(xp, rows, reference_answers), rows, 0), axis=-1)
+    return xp.sum(xp.where(_is_answer(rows, reference_answers), rows, 0), axis=-1)
 
 
-def _is_answer(xp: ModuleType, rows: Any, reference_answers: Any) -> Any:
-    ids = indices_along(xp, rows.shape[-1], reference_answers, reference_answers.dtype)
+def _is_answer(rows: Any, reference_answers: Any) -> Any:
+    ids = library_of(rows).indices_along(rows.shape[-1], reference_answers, reference_answers.dtype)
     return ids == reference_answers[:, None]

@@ -1,0 +1,245 @@
+"""All arguments of a loss: checked before any work is done, and in the form that the work takes them."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stable_softmax._arguments.answers import (
+    ShapeAndDtype,
+    check_shape_of_ids,
+    check_shape_of_probabilities,
+    class_ids_of,
+    holds_class_ids,
+)
+from stable_softmax._arguments.arrays import (
+    common_library,
+    index_of,
+    is_of_numpy,
+    kept_if_possible,
+    layout_along,
+    plain_index,
+    remedy_for_index,
+    where_of,
+)
+from stable_softmax._arguments.types import Reduction
+from stable_softmax._arguments.values import checked_criterion, checked_number
+from stable_softmax._core.criterion import Criterion
+from stable_softmax._core.layout import Layout, Result
+from stable_softmax._execution.run import apply, total
+from stable_softmax._libraries import is_array
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths.targets import example_weights, is_off, over_square, scale_root
+
+
+class Loss(NamedTuple):
+    """The arguments of a loss, checked."""
+
+    lib: Library
+    layout: Layout
+    logits: Any
+    criterion: Criterion
+    #: What becomes of the losses of the examples.
+    rows: Result
+    #: What to multiply a Hessian with.
+    vector: Any
+
+
+@dataclass(kw_only=True)
+class Options:
+    """The options of a loss, as they came."""
+
+    where: Any
+    class_weights: Any
+    label_smoothing: Any
+    ignore_index: Any
+    z_loss: Any
+    reduction: Reduction
+    dtype: Any
+
+
+def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **vector: Any) -> Loss:
+    """Check all arguments of a loss, and the vector that goes with a Hessian."""
+    required = {"logits": logits, "reference_answers": reference_answers, **vector}
+    lib, (logits, answers, *vectors), options = with_own_arrays(required, options)
+    axis = axis if type(axis) is int else plain_index(axis)
+    kind = ShapeAndDtype(tuple(logits.shape), logits.dtype)
+    layout, criterion = criterion_of(lib, kind, reference_answers, answers, axis, options)
+    for array in vectors:
+        _check_vector(lib, array, layout)
+    rows: Result = "examples" if options.reduction == "none" else "total"
+    return Loss(lib, layout, logits, criterion, rows, *(vectors or [None]))
+
+
+def with_own_arrays(
+    required: dict[str, Any], options: Options, **optional: Any
+) -> tuple[Library, tuple[Any, ...], Options]:
+    """Return the library that all arrays share, the arrays as its own, and the options with theirs.
+
+    The first array is the one that the dtype of the result depends on.
+    """
+    numbers = {"label_smoothing": options.label_smoothing, "z_loss": options.z_loss}
+    numbers = {name: n if type(n) is float else _number(name, n) for name, n in numbers.items()}
+    given = optional | {"where": options.where, "class_weights": options.class_weights}
+    given |= {name: None if isinstance(n, Real) else n for name, n in numbers.items()}
+    lib, *arrays = common_library(required, **given)
+    *arrays, where, class_weights, smoothing, z_loss = arrays
+    own = Options(
+        where=where,
+        class_weights=class_weights,
+        label_smoothing=numbers["label_smoothing"] if smoothing is None else smoothing,
+        ignore_index=options.ignore_index,
+        z_loss=numbers["z_loss"] if z_loss is None else z_loss,
+        reduction=options.reduction,
+        dtype=lib.autocast_dtype(arrays[0]) if options.dtype is None else options.dtype,
+    )
+    return lib, tuple(arrays), own
+
+
+def criterion_of(
+    lib: Library, logits: ShapeAndDtype, reference_answers: Any, answers: Any, axis: Any, options: Options
+) -> tuple[Layout, Criterion]:
+    """Check what logits are compared with: answers, as they came and as an array of the library, and options."""
+    kind = ShapeAndDtype(tuple(answers.shape), answers.dtype)
+    plan = _plan(lib, logits, kind, axis, options.label_smoothing, options.z_loss, options.reduction, options.dtype)
+    layout, holds_ids, ignore_index = plan.layout, plan.holds_ids, options.ignore_index
+    criterion = Criterion(
+        class_ids=class_ids_of(lib, answers, layout) if holds_ids else None,
+        probabilities=None if holds_ids else answers,
+        where=None if options.where is None else where_of(lib, options.where, layout),
+        class_weights=None if options.class_weights is None else _class_weights_of(lib, options.class_weights, layout),
+        label_smoothing=plan.label_smoothing,
+        z_loss=plan.z_loss,
+        divisor=plan.divisor,
+        ignored_id=None if ignore_index is None else _ignored_id_of(lib, ignore_index, reference_answers, holds_ids),
+    )
+    is_relative = options.reduction == "mean" and holds_ids
+    criterion = checked_criterion(lib, criterion, answers, layout, is_relative)
+    if is_relative and not (criterion.class_weights is None and criterion.ignored_id is None):
+        criterion = _over_weights(lib, criterion, layout)
+    return layout, criterion
+
+
+class _Plan(NamedTuple):
+    """What the arguments of a loss come to but for values of arrays."""
+
+    layout: Layout
+    holds_ids: bool
+    label_smoothing: Any
+    z_loss: Any
+    #: What losses are divided by, unless that is the sum of their weights: the number of examples for a mean.
+    divisor: int
+
+
+@kept_if_possible
+def _plan(
+    lib: Library,
+    logits: ShapeAndDtype,
+    answers: ShapeAndDtype,
+    axis: int,
+    label_smoothing: Any,
+    z_loss: Any,
+    reduction: Reduction,
+    dtype: Any,
+) -> _Plan:
+    _check_reduction(reduction)
+    layout = _layout_of_loss(lib, logits, axis, dtype)
+    holds_ids = holds_class_ids(lib, answers, layout)
+    check_shape = check_shape_of_ids if holds_ids else check_shape_of_probabilities
+    check_shape(answers, layout)
+    largest = float(lib.xp.finfo(layout.working).max) / 2
+    label_smoothing = checked_number(lib, "label_smoothing", label_smoothing, layout, largest=1.0)
+    z_loss = checked_number(lib, "z_loss", z_loss, layout, largest)
+    # A list, since the compiler of PyTorch refuses a generator here. The mean over no example is 0.
+    number = math.prod([length for i, length in enumerate(layout.shape) if i not in layout.axes])
+    divisor = max(number, 1) if reduction == "mean" else 1
+    return _Plan(layout, holds_ids, label_smoothing, z_loss, divisor)
+
+
+def _number(name: str, value: Any) -> Any:
+    """Return a number as it is, and an array without dimensions; such arrays of NumPy are numbers."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number and not (is_array(value) and value.ndim == 0):
+        raise TypeError(f"{name} must be a real number, not {value!r}")
+    return value
+
+
+def _check_reduction(reduction: object) -> None:
+    # An array would be compared entry by entry.
+    name = reduction if isinstance(reduction, str) else str(reduction) if reduction is None else ""
+    if name in ("none", "mean", "sum"):
+        return
+    meant = {"avg": "mean", "average": "mean", "batchmean": "mean"}.get(name, name.lower())
+    hint = f"; did you mean {meant!r}?" if meant in ("none", "mean", "sum") else ""
+    raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}{hint}")
+
+
+def _layout_of_loss(lib: Library, logits: ShapeAndDtype, axis: Any, dtype: Any) -> Layout:
+    layout = layout_along(lib, logits, axis, dtype)
+    if not layout.has_classes:
+        raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {layout.shape}")
+    return layout
+
+
+def _check_vector(lib: Library, vector: Any, layout: Layout) -> None:
+    if not lib.is_of_kind(vector.dtype, "real floating", "integral"):
+        raise TypeError(f"vector must have a real floating-point or integer dtype, not {vector.dtype}")
+    if tuple(vector.shape) != layout.shape:
+        raise ValueError(f"vector must have logits' shape {layout.shape}, not {tuple(vector.shape)}")
+
+
+def _class_weights_of(lib: Library, class_weights: Any, layout: Layout) -> Any:
+    """Return class weights, floating, with as many dimensions as the logits."""
+    if not lib.is_of_kind(class_weights.dtype, "real floating", "integral"):
+        raise TypeError(f"class_weights must have a real floating-point or integer dtype, not {class_weights.dtype}")
+    axis, classes = layout.axes[0], layout.shape[layout.axes[0]]
+    if tuple(class_weights.shape) != (classes,):
+        raise ValueError(
+            f"class_weights must have shape ({classes},), one for each class, not {tuple(class_weights.shape)}"
+        )
+    return lib.xp.reshape(class_weights, tuple(classes if i == axis else 1 for i in range(len(layout.shape))))
+
+
+def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: bool) -> int | None:
+    """Return the integer that the class id to ignore is once the ids, as they came, have the default dtype, if any."""
+    try:
+        ignored = index_of(ignore_index)
+    except TypeError:
+        remedy = remedy_for_index(ignore_index)
+        raise TypeError(f"ignore_index must be an integer, not {ignore_index!r}{remedy}") from None
+    if not holds_ids:
+        raise ValueError(
+            f"ignore_index needs class ids, but reference_answers are probabilities of dtype {answers.dtype}"
+        )
+    own = np.iinfo(answers.dtype) if is_of_numpy(answers) else lib.xp.iinfo(answers.dtype)
+    if not own.min <= ignored <= own.max:
+        return None
+    default = lib.xp.iinfo(lib.default_dtype("integral"))
+    if is_of_numpy(answers) and lib.takes_numpy:  # which have been cut to the default dtype
+        return max(default.min, min(ignored, default.max))
+    modulus = 1 << default.bits
+    return (ignored + modulus // 2) % modulus - modulus // 2
+
+
+def _over_weights(lib: Library, criterion: Criterion, layout: Layout) -> Criterion:
+    """Return the criterion with the sum of the weights of all counted examples as its divisor."""
+    weights_of_examples = partial(example_weights, axis=layout.axes[0], ignored_id=criterion.ignored_id)
+    weights = apply(weights_of_examples, lib, criterion.class_ids, criterion.class_weights)
+    if criterion.class_weights is not None:
+        root = scale_root(lib, weights)
+
+        def scaled(values: Any) -> Any:
+            return lib.convert(apply(over_square, lib, values, root), layout.working)
+
+        weights, class_weights, z_loss = scaled(weights), scaled(criterion.class_weights), criterion.z_loss
+        if not is_off(z_loss):
+            z_loss = scaled(z_loss * lib.xp.ones_like(root))
+        criterion = criterion._replace(class_weights=class_weights, z_loss=z_loss)
+    weight = lib.convert(total(lib, weights), layout.working)
+    divisor = lib.xp.reshape(lib.xp.where(weight == 0, lib.xp.inf, weight), (1,) * len(layout.shape))
+    return criterion._replace(divisor=divisor)

@@ -1,0 +1,165 @@
+"""Values that can be read for free: answers, class weights and numbers that are out of range, and where."""
+
+import math
+from numbers import Real
+from typing import Any
+
+from stable_softmax._arguments.arrays import wider_dtype
+from stable_softmax._core.criterion import Criterion
+from stable_softmax._core.layout import Layout
+from stable_softmax._execution.run import apply
+from stable_softmax._libraries import is_array
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths.labels import in_range, is_marked
+
+#: Targets that a subtraction was to leave at 0 may be this far below it.
+_LEAST_TARGET = -1e-3
+
+
+def checked_criterion(
+    lib: Library, criterion: Criterion, reference_answers: Any, layout: Layout, relative: bool
+) -> Criterion:
+    """Raise for the first bad answer or weight where values can be read for free; elsewhere, make it NaN in the end.
+
+    Only the ratios of relative weights matter, which therefore may lie beyond the dtype that the work is done in.
+    """
+    if criterion.class_ids is not None:
+        are_valid = _are_checked(lib, criterion, reference_answers, layout)
+        criterion = criterion._replace(are_valid=are_valid)
+    else:
+        criterion = criterion._replace(probabilities=_checked_probabilities(lib, criterion, layout.working))
+    if criterion.class_weights is None:
+        return criterion
+    dtype = layout.working
+    if relative and lib.is_of_kind(criterion.class_weights.dtype, "real floating"):
+        dtype = wider_dtype(lib, dtype, criterion.class_weights.dtype)
+    return criterion._replace(class_weights=_checked_weights(lib, criterion.class_weights, dtype))
+
+
+def _are_checked(lib: Library, criterion: Criterion, reference_answers: Any, layout: Layout) -> bool:
+    """Refuse an id that is out of range, or that `where` excludes, unless it is the one to ignore.
+
+    Return whether values could be read.
+    """
+    class_ids, where, ignored_id = criterion.class_ids, criterion.where, criterion.ignored_id
+    # These alone: while PyTorch differentiates with respect to logits, labels are what they were.
+    lib = lib.for_arrays(class_ids) if where is None else lib.for_arrays(class_ids, where)
+    if not lib.reads_values:
+        return False
+    shape, axis = layout.shape, layout.axes[0]
+    if where is None and ignored_id is None and lib.are_in_range(class_ids, shape[axis]):
+        return True
+    good = in_range(class_ids, shape[axis]) if where is None else is_marked(lib, where, class_ids, shape, axis)
+    if ignored_id is not None:
+        good = good | (class_ids == ignored_id)
+    if not lib.xp.all(good):
+        position, value = first_false(lib, good, reference_answers)
+        kept = "" if where is None else " that where keeps"
+        remedy = "; PyTorch's default is ignore_index=-100" if value == -100 and ignored_id is None else ""
+        raise ValueError(
+            f"reference_answers must be class ids in [0, {shape[axis]}){kept}, "
+            f"but is {value} at position {position}{remedy}"
+        )
+    return True
+
+
+def _checked_probabilities(lib: Library, criterion: Criterion, dtype: Any) -> Any:
+    """Return the target probabilities; raise for the first negative one that `where` keeps, or make them NaN."""
+    probabilities, where = criterion.probabilities, criterion.where
+    if lib.bits_of(probabilities.dtype) <= 8:  # which PyTorch has no comparison for
+        probabilities = lib.convert(probabilities, dtype)
+    own = lib.for_arrays(probabilities) if where is None else lib.for_arrays(probabilities, where)
+    if not own.reads_values:
+        return apply(_without_negative, lib, probabilities, where)
+    if 0 in probabilities.shape or own.xp.min(probabilities) >= _LEAST_TARGET:
+        return probabilities
+    is_negative = _is_negative(probabilities, where)
+    if own.xp.any(is_negative):
+        position, value = first_false(own, ~is_negative, probabilities)
+        raise ValueError(
+            f"reference_answers must be target probabilities, not below {_LEAST_TARGET}, but is {value:.4g} "
+            f"at position {position}; are logits and reference_answers swapped, or are these logarithms?"
+        )
+    return probabilities
+
+
+def _without_negative(lib: Library, probabilities: Any, where: Any) -> Any:
+    return lib.convert(lib.nan_where(_is_negative(probabilities, where), probabilities), probabilities.dtype)
+
+
+def _is_negative(probabilities: Any, where: Any) -> Any:
+    """Return which of the target probabilities that `where` keeps are negative by more than rounding."""
+    is_negative = probabilities < _LEAST_TARGET
+    return is_negative if where is None else is_negative & where
+
+
+def _checked_weights(lib: Library, class_weights: Any, dtype: Any) -> Any:
+    """Return the weights in a dtype; raise for the first bad one, or make them NaN."""
+    is_integral = lib.is_of_kind(class_weights.dtype, "integral")
+    if is_integral or wider_dtype(lib, dtype, class_weights.dtype) == dtype:
+        class_weights = lib.convert(class_weights, dtype)
+    good = (class_weights >= 0) & (class_weights <= lib.limit(dtype, "max"))
+    if not lib.for_arrays(class_weights).reads_values:
+        return lib.convert(lib.nan_where(~good, class_weights), dtype)
+    if not lib.xp.all(good):
+        position, value = first_false(lib, good, lib.xp.reshape(class_weights, (-1,)))
+        own, rule, remedy = class_weights.dtype, "be finite and not negative", ""
+        if 0 <= value <= lib.xp.finfo(own).max:
+            rule = f"lie in the range of {_name_of(dtype)}, which the work is done in"
+            remedy = f": scale them, or pass dtype={_name_of(own)!r}"
+        raise ValueError(f"class_weights must {rule}, but is {value} at position {position}{remedy}")
+    return lib.convert(class_weights, dtype)
+
+
+def _name_of(dtype: Any) -> str:
+    """Return the name of a dtype without its library's."""
+    return str(dtype).rpartition(".")[2]
+
+
+def checked_number(lib: Library, name: str, value: Any, layout: Layout, largest: float) -> Any:
+    """Check a number from 0 to `largest`: a float, or an array where its value cannot be read for free."""
+    if not is_array(value) or isinstance(value, Real):
+        return _checked_float(name, value, largest)
+    if not lib.is_of_kind(value.dtype, "real floating", "integral"):
+        raise TypeError(f"{name} must be a real number, not an array of {value.dtype}")
+    if lib.for_arrays(value).reads_values:
+        known = _checked_float(name, float(lib.without_gradient(value)), largest)
+        if not lib.differentiates:
+            return known
+    number = lib.xp.reshape(lib.convert(value, layout.working), (1,) * len(layout.shape))
+    return lib.nan_where((number < 0) | (number > largest), number)
+
+
+def _checked_float(name: str, value: Any, largest: float) -> float:
+    number = as_float(value)
+    if 0 <= number <= largest and number < math.inf:
+        return number
+    raise ValueError(f"{name} must lie in [0, {largest:.4g}], but is {value}")
+
+
+def as_float(value: Any) -> float:
+    """Return a real number as a float: infinity for an integer beyond all of them."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def first_false(lib: Library, condition: Any, values: Any) -> tuple[tuple[int, ...], Any]:
+    """Return position and value of the first entry where a condition does not hold."""
+    position = _position(
+        int(lib.xp.argmin(lib.xp.astype(lib.xp.reshape(condition, (-1,)), lib.xp.int32))), values.shape
+    )
+    scalar = values[position]
+    convert = float if lib.xp.isdtype(values.dtype, "real floating") else int
+    # PyTorch's int() overflows beyond int64, its item() does not; the standard has none.
+    return position, scalar.item() if hasattr(scalar, "item") else convert(scalar)
+
+
+def _position(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Turn an index into the flattened array into an index into the array."""
+    position: list[int] = []
+    for length in reversed(shape):
+        index, offset = divmod(index, length)
+        position.insert(0, offset)
+    return tuple(position)

@@ -1,0 +1,91 @@
+"""Runs a kernel on arrays in memory, as many rows at a time as a processor's cache can hold with temporary arrays."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from stable_softmax._core import trees
+from stable_softmax._core.kernel import Kernel
+from stable_softmax._core.layout import BLOCK_BYTES, Block, Layout, Result, block_of, blocks_of, is_large, is_short
+from stable_softmax._execution.rows import kept, run_on_rows
+from stable_softmax._execution.workers import for_each, get_workers
+from stable_softmax._libraries.standard import Library
+
+
+def run_in_memory(
+    kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
+) -> tuple[Any, ...]:
+    """Return an array for each result, from whole arrays or from blocks; of a total, the values to add."""
+    if lib.writes and is_large(layout) and not lib.records(logits, *trees.arrays_of(operands)):
+        return _run_on_blocks(kernel, lib, layout, logits, operands, results)
+    return run_on_rows(kernel, lib, layout, logits, operands, layout.axes)
+
+
+def _run_on_blocks(
+    kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
+) -> tuple[Any, ...]:
+    """Return what the blocks give, put together; of a total, each block's share."""
+    _keep_freed_memory()
+    strides = lib.strides_of(logits)
+    blocks = list(enumerate(blocks_of(layout, strides, lib.block_factor())))
+    in_columns = is_short(layout, strides, lib.short_rows)
+    if len(blocks) == 1 and not in_columns:  # what it returns is the result
+        return kept(lib, run_on_rows(kernel, lib, layout, logits, operands, layout.axes), layout, results)
+    in_place = "classes" in results and not in_columns and len(layout.axes) == 1 and layout.dtype == layout.working
+    outputs = tuple(_output(lib, logits, layout, result, len(blocks)) for result in results)
+    run_on_block: Any = _run_on_columns if in_columns else run_on_rows
+
+    def fill(numbered: tuple[int, Block]) -> None:
+        number, block = numbered
+        parts = trees.mapped(lambda array: block_of(array, block), (logits, operands))
+        places = [
+            output[number, ...] if result == "total" else block_of(output, block)
+            for output, result in zip(outputs, results, strict=True)
+        ]
+        into = {"into": places[results.index("classes")]} if in_place else {}
+        values = kept(lib, run_on_block(kernel, lib, layout, *parts, layout.axes, **into), layout, results)
+        for place, value in zip(places, values, strict=True):
+            if value is not place:
+                place[...] = lib.xp.reshape(value, place.shape)
+
+    for_each(fill, blocks, get_workers() if lib.runs_on_one_thread else 1)
+    return outputs
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let the C library keep what a block's temporary arrays take (of NumPy's size), for those of the next block.
+
+    glibc gives freed memory back to the system, and pays for new pages, beyond twice the largest piece that it has seen
+    freed. In a new process that is less than a few blocks, and the pages then cost several times as much as the work.
+    """
+    np.empty(8 * BLOCK_BYTES, dtype=np.uint8)  # never touched, and freed at once
+
+
+def _run_on_columns(
+    kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, axes: tuple[int, ...]
+) -> tuple[Any, ...]:
+    """Run with the class axis first, which makes few long operations of many short ones."""
+    (axis,) = axes
+    dimensions = tuple(range(logits.ndim))
+    first = (axis, *dimensions[:axis], *dimensions[axis + 1 :])
+    back = (*dimensions[1 : axis + 1], 0, *dimensions[axis + 1 :])
+    columns = trees.mapped(lambda array: _contiguous(lib, array, first, array.dtype), operands)
+    values = run_on_rows(kernel, lib, layout, _contiguous(lib, logits, first, layout.working), columns, (0,))
+    return tuple(lib.xp.permute_dims(value, back) for value in values)
+
+
+def _contiguous(lib: Library, array: Any, order: tuple[int, ...], dtype: Any) -> Any:
+    copy = lib.empty(tuple(array.shape[i] for i in order), dtype, array)
+    copy[...] = lib.xp.permute_dims(array, order)
+    return copy
+
+
+def _output(lib: Library, logits: Any, layout: Layout, result: Result, blocks: int) -> Any:
+    if result == "classes" and 0 not in lib.strides_of(logits):
+        return lib.xp.empty_like(logits, dtype=layout.dtype)
+    if result == "classes":
+        return lib.empty(logits.shape, layout.dtype, logits)
+    shape = tuple(1 if i in layout.axes else length for i, length in enumerate(logits.shape))
+    return lib.empty((blocks,) if result == "total" else shape, layout.working, logits)

@@ -1,0 +1,70 @@
+"""Runs a kernel on whole rows of arrays in memory, or of those that a compiler follows."""
+
+from typing import Any
+
+from stable_softmax._core import trees
+from stable_softmax._core.kernel import Kernel
+from stable_softmax._core.layout import Layout, Result
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths.sums import accurate_sum
+
+
+def run_on_rows(
+    kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, axes: tuple[int, ...], **into: Any
+) -> tuple[Any, ...]:
+    """Return an array for each result, which may be in given memory (`into`); of a total, the values to add."""
+    if lib.writes and len(axes) == 1:
+        if not _is_arranged(lib, logits, axes[0]):
+            return _run_on_views(kernel, lib, layout, logits, operands, axes, **into)
+        logits, operands = lib.steady(logits, operands, axes[0])
+    values = kernel.whole(lib, lib.convert(logits, layout.working), operands, axes=axes, **into)
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _is_arranged(lib: Library, logits: Any, axis: int) -> bool:
+    """Whether the class axis is the last if and only if its entries lie next to each other in memory.
+
+    Sums then know from the axis alone in which order to add. They could not know it from the memory of temporary
+    arrays, which depends on the number of rows.
+    """
+    return logits.shape[axis] <= 1 or lib.are_neighbours(logits, axis) == (axis == logits.ndim - 1)
+
+
+def _run_on_views(
+    kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, axes: tuple[int, ...], into: Any = None
+) -> tuple[Any, ...]:
+    """Return the results from views that are arranged."""
+    (axis,) = axes
+    is_last = axis == logits.ndim - 1
+
+    def arranged(array: Any) -> Any:
+        return array[..., None] if is_last else lib.xp.moveaxis(array, axis, -1)
+
+    memory = {} if into is None else {"into": arranged(into)}
+    axes = axes if is_last else (logits.ndim - 1,)
+    values = run_on_rows(kernel, lib, layout, arranged(logits), trees.mapped(arranged, operands), axes, **memory)
+    return tuple(
+        into if value is memory.get("into") else value[..., 0] if is_last else lib.xp.moveaxis(value, -1, axis)
+        for value in values
+    )
+
+
+def kept(lib: Library, values: tuple[Any, ...], layout: Layout, results: tuple[Result, ...]) -> tuple[Any, ...]:
+    """Return what is kept of a block or a chunk: its results, or its share of a total."""
+
+    def kept(value: Any, result: Result) -> Any:
+        if result == "classes":
+            return lib.convert(value, layout.dtype)
+        if result == "total":
+            return lib.xp.reshape(sum_of_all(lib, value), (1,) * len(layout.shape))
+        return value
+
+    return tuple([kept(value, result) for value, result in zip(values, results, strict=True)])
+
+
+def sum_of_all(lib: Library, values: Any) -> Any:
+    """Return the sum of all values, with as many dimensions as they have, each of length 1."""
+    shape = (1,) * values.ndim
+    if lib.reads_values:
+        values = lib.xp.reshape(values, (-1,))
+    return lib.xp.reshape(accurate_sum(lib, values, tuple(range(values.ndim))), shape)

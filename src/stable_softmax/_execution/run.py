@@ -1,0 +1,61 @@
+"""Runs a kernel over logits: in memory, or in the chunks of which their library makes arrays."""
+
+from collections.abc import Callable
+from typing import Any
+
+from stable_softmax._core.kernel import Kernel
+from stable_softmax._core.layout import Layout, Result
+from stable_softmax._execution.blocks import run_in_memory
+from stable_softmax._execution.rows import sum_of_all
+from stable_softmax._libraries.standard import Library
+
+
+def run(
+    kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, rows: Result = "examples"
+) -> tuple[Any, ...]:
+    """Return the results of a kernel, in the dtype of the result.
+
+    `rows` is what becomes of results with an entry for each row. The operands are a tree. Its arrays have as many
+    dimensions as the logits, of their length along each or of length 1; what is no array, every block and every chunk
+    gets as it is.
+    """
+    results = kernel.results[rows]
+    if lib.has_chunks:
+        from stable_softmax._execution import chunks
+
+        values = chunks.run_on_chunks(kernel, layout, logits, operands, results)
+    else:
+        with lib.in_silence():
+            values = run_in_memory(kernel, lib, layout, logits, operands, results)
+    return tuple([_finished(lib, value, result, layout) for value, result in zip(values, results, strict=True)])
+
+
+def apply(function: Callable[..., Any], lib: Library, *operands: Any, like: Any = None) -> Any:
+    """Return `function(lib, *operands)` of trees whose arrays belong to the entries of the first of them.
+
+    It is an array, or a tree with arrays where `like` has some.
+    """
+    if lib.has_chunks:
+        from stable_softmax._execution import chunks
+
+        return chunks.apply_to_chunks(function, operands, like)
+    with lib.in_silence():
+        return function(lib, *operands)
+
+
+def total(lib: Library, values: Any) -> Any:
+    """Return the sum of all values, as an array without dimensions."""
+    if lib.has_chunks:
+        from stable_softmax._execution import chunks
+
+        return chunks.total_of_chunks(values)
+    with lib.in_silence():
+        return lib.xp.reshape(sum_of_all(lib, values), ())
+
+
+def _finished(lib: Library, value: Any, result: Result, layout: Layout) -> Any:
+    if result == "total":
+        value = total(lib, value)
+    elif result == "examples":
+        value = lib.xp.squeeze(value, axis=layout.axes)
+    return lib.result(lib.convert(value, layout.dtype))

@@ -1,0 +1,54 @@
+"""Dask, whose arrays are made of chunks: what each comes to is worked out later, by the library of the chunks."""
+
+from typing import Any
+
+import array_api_compat.dask.array as xp
+from dask.array import blockwise, reduction
+
+from stable_softmax._libraries import library_of
+from stable_softmax._libraries.standard import Library
+
+
+class Dask(Library):
+    """Its operations are those of the chunks."""
+
+    has_chunks = True
+    takes_numpy = True
+
+    def own(self, array: Any) -> Any:
+        """Return an array without chunks of length 0: Dask fails to reshape them, or to find their maximum."""
+        if all(0 not in sizes for sizes in array.chunks):
+            return array
+        if 0 in array.shape:  # which Dask may leave in its chunks
+            return self.xp.zeros_like(array, chunks=array.shape)
+        return array.rechunk(tuple(tuple(filter(None, sizes)) for sizes in array.chunks))
+
+    def convert(self, values: Any, dtype: Any) -> Any:
+        """Return the values in a dtype, without NumPy's warnings, which would come where they are worked out."""
+        if values.dtype == dtype:
+            return values
+        return values.map_blocks(lambda chunk: library_of(chunk).convert(chunk, dtype), dtype=dtype)
+
+    def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
+        return self.xp.sum(terms, axis=axes, keepdims=True)
+
+    def contract(
+        self, first: Any, second: Any, axes: tuple[int, int], dtype: Any, like: Any = None, total: Any = None
+    ) -> Any:
+        """Return the product as Dask's own, but for NumPy's warnings."""
+        del like
+
+        def product(first: Any, second: Any) -> Any:
+            return library_of(first, second).contract(first, second, axes, dtype)[..., None]
+
+        def summed(chunk: Any, axis: Any, keepdims: bool) -> Any:
+            library = library_of(chunk)
+            with library.in_silence():
+                return library.xp.sum(chunk, axis=axis, keepdims=keepdims)
+
+        indices = ("ik" if axes[0] else "ki"), ("jk" if axes[1] else "kj")
+        parts = blockwise(product, "ijk", first, indices[0], second, indices[1], adjust_chunks={"k": 1}, dtype=dtype)
+        return self.add_to(total, reduction(parts, summed, summed, axis=2, dtype=dtype))
+
+
+LIBRARY = Dask(xp)

@@ -1,0 +1,202 @@
+"""The loss of each row beside its label, its gradient and its Hessian, with their derivatives of any order.
+
+What is left out of a sum is the label's entry: adding it to a tiny rest would round the rest away. Class ids come with
+an axis of length 1 in the place of the class axis; where one is out of range, the row's results are NaN. `are_valid`
+says that none is.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from stable_softmax._libraries.differentiable import differentiable
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths.exponentials import computed, difference, for_each_row, quotient, weights_of
+from stable_softmax._maths.labels import Place, entry, in_range, place_of, with_entry
+from stable_softmax._maths.normalization import covariance_product, softmax
+from stable_softmax._maths.sums import accurate_sum, sum_of_products
+
+
+@differentiable
+def crossentropy(lib: Library, logits: Any, class_ids: Any, axis: int, are_valid: bool = False) -> Any:
+    """Return `log(sum(w) / w_y)` as `log1p(rest / w_y)`, where `rest` is the sum without the label."""
+    return _loss(lib, _split_at_label(lib, logits, class_ids, axis, are_valid), axis)
+
+
+@crossentropy.has_jvp
+def _(lib: Library, vector: Any, logits: Any, class_ids: Any, axis: int, are_valid: bool = False) -> tuple[Any, Any]:
+    losses, gradient = crossentropy_and_gradient(lib, logits, class_ids, axis=axis, are_valid=are_valid)
+    return losses, sum_of_products(lib, gradient, vector, (axis,))
+
+
+@crossentropy.has_vjp
+def _(lib: Library, cotangent: Any, logits: Any, class_ids: Any, **options: Any) -> Any:
+    return cotangent * crossentropy_gradient(lib, logits, class_ids, **options)
+
+
+@differentiable
+def crossentropy_gradient(
+    lib: Library,
+    logits: Any,
+    class_ids: Any,
+    axis: int,
+    are_valid: bool = False,
+    divisor: int = 1,
+    into: Any = None,
+) -> Any:
+    """Return the gradient of the loss, divided by `divisor`: `w_j / sum(w)`, and at the label `-rest / sum(w)`."""
+    return _gradient(lib, _split_at_label(lib, logits, class_ids, axis, are_valid, into), axis, divisor)
+
+
+@crossentropy_gradient.has_vjp
+def hessian_product(
+    lib: Library,
+    vector: Any,
+    logits: Any,
+    class_ids: Any,
+    axis: int,
+    are_valid: bool = False,
+    divisor: int = 1,
+    into: Any = None,
+) -> Any:
+    """Return the Hessian of each example's loss times its vector, over `divisor`."""
+    share = _share(lib, logits, class_ids, axis, are_valid, divisor)
+    return computed(lib.xp.multiply, covariance_product(lib, vector, logits, (axis,)), share, into=into)
+
+
+@crossentropy_gradient.has_jvp
+def _(lib: Library, vector: Any, logits: Any, class_ids: Any, **options: Any) -> tuple[Any, Any]:
+    product = hessian_product(lib, vector, logits, class_ids, **options)
+    return crossentropy_gradient(lib, logits, class_ids, **options), product
+
+
+@differentiable
+def crossentropy_and_gradient(
+    lib: Library,
+    logits: Any,
+    class_ids: Any,
+    axis: int,
+    are_valid: bool = False,
+    divisor: int = 1,
+    into: Any = None,
+) -> tuple[Any, Any]:
+    """Return the loss, and the gradient divided by `divisor`, from one evaluation of the exponentials."""
+    split = _split_at_label(lib, logits, class_ids, axis, are_valid, into)
+    loss = _loss(lib, split, axis)  # before the gradient takes the weights' place
+    return loss, _gradient(lib, split, axis, divisor)
+
+
+@crossentropy_and_gradient.has_jvp
+def _(
+    lib: Library, vector: Any, logits: Any, class_ids: Any, axis: int, divisor: int = 1, **options: Any
+) -> tuple[Any, Any]:
+    both = crossentropy_and_gradient(lib, logits, class_ids, axis=axis, divisor=divisor, **options)
+    slope = sum_of_products(lib, both[1], vector, (axis,)) * divisor
+    return both, (slope, hessian_product(lib, vector, logits, class_ids, axis, divisor=divisor, **options))
+
+
+@crossentropy_and_gradient.has_vjp
+def _(lib: Library, cotangents: tuple[Any, Any], logits: Any, class_ids: Any, divisor: int = 1, **options: Any) -> Any:
+    first = cotangents[0] * crossentropy_gradient(lib, logits, class_ids, **options)
+    return first + hessian_product(lib, cotangents[1], logits, class_ids, divisor=divisor, **options)
+
+
+@crossentropy.has_value_and_gradient
+def _(lib: Library, logits: Any, class_ids: Any, **options: Any) -> tuple[Any, Any]:
+    return crossentropy_and_gradient.value(lib, logits, class_ids, **options)
+
+
+@differentiable
+def variance(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return `p * (1 - p)`, where `1 - p` of the largest entry is the sum of the others."""
+    (axis,) = axes
+    leaders = lib.xp.argmax(logits, axis=axis, keepdims=True)
+    split = _split_at_label(lib, logits, leaders, axis, True, into)
+    sides = lib.xp.abs(_gradient(lib, split, axis, 1))  # `1 - p` at the leader, and `p` elsewhere
+    largest = quotient(lib, split.weight, split.rest + split.weight, split.shift)
+    return sides * with_entry(lib, 1 - sides, split.place, axis, largest)
+
+
+@variance.has_jvp
+def _(lib: Library, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    slopes = 1 - 2 * softmax(lib, logits, axes=axes)
+    return variance(lib, logits, axes=axes), slopes * covariance_product(lib, vector, logits, axes)
+
+
+@variance.has_vjp
+def _(lib: Library, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    return covariance_product(lib, (1 - 2 * softmax(lib, logits, axes=axes)) * cotangent, logits, axes)
+
+
+def hessian_diagonal(
+    lib: Library,
+    logits: Any,
+    class_ids: Any,
+    axis: int,
+    are_valid: bool = False,
+    divisor: int = 1,
+    into: Any = None,
+) -> Any:
+    """Return the diagonal of the Hessian of each example's loss, over `divisor`."""
+    rows = variance(lib, logits, axes=(axis,), into=into)
+    return computed(lib.xp.multiply, rows, _share(lib, logits, class_ids, axis, are_valid, divisor), into=into)
+
+
+class _Split(NamedTuple):
+    """The weights of rows, with the label's apart."""
+
+    #: With 0 at the label, in memory that nothing else has.
+    others: Any
+    #: Their sum.
+    rest: Any
+    #: The label's.
+    weight: Any
+    #: Its logarithm, where it is asked for.
+    log_weight: Callable[[], Any]
+    place: Place
+    #: As that of the weights.
+    shift: Any
+
+
+def _split_at_label(lib: Library, logits: Any, class_ids: Any, axis: int, are_valid: bool, into: Any = None) -> _Split:
+    place = place_of(lib, logits, class_ids, axis, are_valid)
+    weights, shift = weights_of(lib, logits, (axis,), into)
+
+    def log_weight() -> Any:
+        # Asked for where the label's weight is next to nothing, so that the largest is among the others.
+        own_shift = shift
+        if own_shift is None:
+            own_shift = lib.maximum(logits, (axis,)) - lib.xp.log(lib.maximum(others, (axis,)))
+        return difference(lib, entry(lib, logits, place, axis), own_shift)
+
+    # Compilers pick an entry of the logits, which are there, more easily than of their exponentials.
+    is_there = lib.reads_values or shift is None
+    weight = entry(lib, weights, place, axis) if is_there else lib.xp.exp(log_weight())
+    others = with_entry(lib, weights, place, axis, 0)
+    return _Split(others, accurate_sum(lib, others, (axis,)), weight, log_weight, place, shift)
+
+
+def _loss(lib: Library, split: _Split, axis: int) -> Any:
+    tiny = 4 * lib.limit(split.weight.dtype, "smallest_normal")
+    if lib.reads_values:
+        ratio = split.rest / split.weight
+        if lib.lie_within(ratio, 0.5 / tiny):
+            return lib.xp.log1p(ratio)
+
+    def loss(rest: Any, weight: Any, log_weight: Any) -> Any:
+        total = rest + weight
+        is_tiny = weight < tiny * total
+        ratio = lib.xp.where(is_tiny, total - 1, rest / lib.xp.where(is_tiny, 1, weight))
+        return lib.xp.log1p(ratio) - lib.xp.where(is_tiny, log_weight, 0)
+
+    return for_each_row(lib, loss, split.rest, split.weight, split.log_weight(), axes=(axis,))
+
+
+def _gradient(lib: Library, split: _Split, axis: int, divisor: int) -> Any:
+    numerators = with_entry(lib, split.others, split.place, axis, -split.rest)
+    return quotient(lib, numerators, split.rest + split.weight, split.shift, divisor)
+
+
+def _share(lib: Library, logits: Any, class_ids: Any, axis: int, are_valid: bool, divisor: int) -> Any:
+    """Return what each example's loss counts for: NaN where its class id is out of range."""
+    share = lib.xp.ones_like(class_ids, dtype=logits.dtype) / divisor
+    return share if are_valid else lib.nan_where(~in_range(class_ids, logits.shape[axis]), share)

@@ -1,0 +1,110 @@
+"""Exponentials of rows of logits `z`, in a form that neither overflows nor loses digits.
+
+Softmax, loss and gradient need no more than weights in proportion to the probabilities: `w = exp(z - s)`, for any shift
+`s` that brings them into the range of the dtype.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths.sums import sum_without_maximum
+
+
+class Weights(NamedTuple):
+    """Numbers in proportion to the probabilities of each row."""
+
+    values: Any
+    #: `z - log(w)`: one number for each row, or for all. None where the library itself gives the probabilities, whose
+    #: sum is 1 but for rounding.
+    shift: Any
+
+
+def weights_of(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Weights:
+    """Return what takes the least time: the library's own probabilities in one pass, or else exponentials.
+
+    These need no shift, and so no pass for it, where values can be read and fit.
+    """
+    probabilities = lib.softmax(logits, axes, into)
+    if probabilities is not None:
+        return Weights(probabilities, None)
+    maximum = lib.maximum(logits, axes)
+    if not lib.reads_values:
+        return Weights(lib.xp.exp(difference(lib, logits, maximum)), maximum)
+    # What is not shifted is not rounded either. A row's maximum is at least 0 after the shift, so that what underflows
+    # is negligible; and at most so much, even where it is rounded, that its exponential times any number of classes
+    # fits.
+    largest = 31.0 if logits.dtype == lib.xp.float32 else 511.0
+    if lib.lie_within(maximum, largest):
+        return Weights(computed(lib.xp.exp, logits, into=into), 0.0)
+    shift = maximum - lib.clip(maximum, 0.0, largest)
+    return Weights(lib.in_place(lib.xp.exp, difference(lib, logits, shift, into)), shift)
+
+
+def difference(lib: Library, logits: Any, shift: Any, into: Any = None) -> Any:
+    """Return `logits - shift`, exactly 0 where they are equal; NaN where they are the same infinity."""
+    if not lib.reads_values:
+        # Where `logits` is a product, a compiler contracts product and difference into one operation with one
+        # rounding, and the maximum's own entry is then not 0 but the rounding error of the product. With a 0 to add
+        # first, the contracted operation is the product itself.
+        return (logits + (shift - shift)) - shift
+    return computed(lib.xp.subtract, logits, shift, into=into)
+
+
+def exponentials_below(lib: Library, logits: Any, maximum: Any, axes: tuple[int, ...]) -> Any:
+    """Return `exp(z - m)`; any numbers in rows whose maximum is infinite, since what becomes of them is left out."""
+    exponentials = exponentials_in_one_pass(lib, logits, axes)
+    if exponentials is not None:
+        return exponentials
+    if lib.reads_values:
+        return lib.in_place(lib.xp.exp, difference(lib, logits, maximum))
+    # Debuggers report a NaN that is left out. No exponent of a finite maximum is at the bound, where `clip` halves
+    # derivatives.
+    finite = lib.xp.where(lib.xp.isinf(maximum), 0, maximum)
+    return lib.xp.exp(lib.clip(difference(lib, logits, finite), None, 1.0))
+
+
+def exponentials_in_one_pass(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return `exp(z - m)` from the library's own probabilities, if it has them in one pass; else None."""
+    probabilities = lib.softmax(logits, axes)
+    return None if probabilities is None else over(lib, probabilities, lib.maximum(probabilities, axes))
+
+
+def log_total(lib: Library, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
+    """Return `log(sum(e))` of exponentials of at most 1.
+
+    Where small results are asked for, they are accurate also if all exponentials but one are tiny.
+    """
+    return for_each_row(lib, lib.xp.log1p, sum_without_maximum(lib, exponentials, axes, small), axes=axes)
+
+
+def quotient(lib: Library, numerators: Any, total: Any, shift: Any, divisor: int = 1) -> Any:
+    """Return the numerators over `divisor` times the sum of weights, which have been shifted like this."""
+    if shift is None:
+        # The library's own sum may add one term after another, and is then off by much for all terms of a row.
+        total = lib.xp.where(lib.xp.abs(total - 1) <= 8 * lib.limit(total.dtype, "eps"), 1, total)
+        if divisor == 1 and lib.reads_values and not lib.is_any(total != 1):
+            return numerators
+    return over(lib, numerators, total if divisor == 1 else total * divisor)
+
+
+def over(lib: Library, numerators: Any, denominators: Any) -> Any:
+    """Return the quotient, in the place of the numerators where nothing but this code has them."""
+    if not lib.reads_values:
+        return numerators / denominators
+    numerators /= denominators
+    return numerators
+
+
+def for_each_row(lib: Library, function: Callable[..., Any], *values: Any, axes: tuple[int, ...]) -> Any:
+    """Return the function of values that have one entry for each row."""
+    if lib.reads_values:
+        return function(*values)
+    # Compilers vectorize along the last axis, which has length 1 here.
+    result = function(*(lib.xp.squeeze(value, axis=axes) for value in values))
+    return lib.xp.reshape(result, values[0].shape)
+
+
+def computed(function: Callable[..., Any], *arrays: Any, into: Any = None) -> Any:
+    """Return the function of the arrays, in given memory if there is any."""
+    return function(*arrays) if into is None else function(*arrays, out=into)

@@ -1,0 +1,58 @@
+"""All that is computed of rows of logits, and how, where the classes of a row lie in several pieces."""
+
+from functools import partial
+
+from stable_softmax._core.kernel import Kernel, Pieces
+from stable_softmax._maths import masks, merging, objective, pieces
+
+_part_of_losses = partial(pieces.with_largest_weight, pieces.part_of_losses)
+_part_of_derivatives = partial(pieces.with_largest_weight, pieces.part_of_derivatives)
+
+# Their operand is the mask, or None.
+SOFTMAX = Kernel(
+    masks.masked_softmax,
+    "classes",
+    pieces=Pieces(pieces.part_of_logsumexp, merging.merged, entries=pieces.softmax_of_piece),
+)
+LOG_SOFTMAX = Kernel(
+    masks.masked_log_softmax,
+    "classes",
+    pieces=Pieces(pieces.part_of_logsumexp, merging.merged, entries=pieces.log_softmax_of_piece),
+)
+LOGSUMEXP = Kernel(
+    masks.masked_logsumexp,
+    "rows",
+    pieces=Pieces(pieces.part_of_logsumexp, merging.merged, rows=pieces.logsumexp_of_part),
+)
+# The class ids.
+STATISTICS = Kernel(
+    merging.statistics,
+    *("rows",) * 4,
+    pieces=Pieces(pieces.part_of_statistics, merging.merged, rows=pieces.statistics_of_part),
+)
+# The criterion.
+LOSSES = Kernel(
+    objective.losses,
+    "rows",
+    pieces=Pieces(pieces.part_of_losses, pieces.merged_with_weights, rows=pieces.losses_of_part),
+)
+GRADIENT = Kernel(
+    objective.gradient,
+    "classes",
+    pieces=Pieces(_part_of_derivatives, pieces.merged_with_weights, entries=pieces.gradient_of_piece),
+)
+LOSSES_AND_GRADIENT = Kernel(
+    objective.losses_and_gradient,
+    "rows",
+    "classes",
+    pieces=Pieces(
+        _part_of_losses, pieces.merged_with_weights, rows=pieces.losses_of_part, entries=pieces.gradient_of_piece
+    ),
+)
+HESSIAN_DIAGONAL = Kernel(
+    objective.hessian_diagonal,
+    "classes",
+    pieces=Pieces(pieces.part_of_derivatives, pieces.merged_with_weights, entries=pieces.hessian_diagonal_of_piece),
+)
+# A vector, and the criterion.
+HESSIAN_PRODUCT = Kernel(objective.hessian_product, "classes")

@@ -1,0 +1,93 @@
+"""Class ids: pick the entry that they point to, replace it.
+
+Class ids come with an axis of length 1 in the place of the class axis.
+"""
+
+from typing import Any, NamedTuple
+
+from stable_softmax._libraries.standard import Library
+
+
+class Place(NamedTuple):
+    """Where in each row its class id points."""
+
+    class_ids: Any
+    #: Which of them are in range; None if all are.
+    valid: Any
+    #: Where that is in arrays of the shape of the rows, if the library reaches entries by position.
+    positions: Any
+
+
+def is_marked(lib: Library, where: Any, class_ids: Any, shape: tuple[int, ...], axis: int) -> Any:
+    """Return whether each row's class id is in range, and its entry in the mask is true."""
+    if not lib.reads_values:
+        return lib.xp.any(where & (_along(lib, shape, axis, class_ids) == class_ids), axis=axis, keepdims=True)
+    valid = in_range(class_ids, shape[axis])
+    return valid & lib.entries_along(lib.xp.broadcast_to(where, shape), lib.xp.where(valid, class_ids, 0), axis)
+
+
+def place_of(lib: Library, rows: Any, class_ids: Any, axis: int, are_valid: bool = False) -> Place:
+    """Return where class ids point in rows, or in others of the same shape and kind: where they are invalid, anywhere.
+
+    `are_valid` says that none is.
+    """
+    if are_valid or (lib.reads_values and lib.are_in_range(class_ids, rows.shape[axis])):
+        return Place(class_ids, None, lib.positions_of(rows, class_ids, axis))
+    valid = in_range(class_ids, rows.shape[axis])
+    inside = lib.xp.where(valid, class_ids, 0)
+    return Place(inside, valid, lib.positions_of(rows, inside, axis))
+
+
+def entry(lib: Library, rows: Any, place: Place, axis: int) -> Any:
+    """Return each row's entry at its place, NaN where the class id is out of range."""
+    if place.positions is not None:
+        picked = lib.pick(rows, place.positions)
+    elif lib.is_split(rows, axis):
+        picked = lib.xp.sum(lib.xp.where(is_entry(lib, rows, place.class_ids, axis), rows, 0), axis=axis, keepdims=True)
+    else:
+        picked = lib.entries_along(rows, place.class_ids, axis)
+    return picked if place.valid is None else lib.nan_where(~place.valid, picked)
+
+
+def with_entry(lib: Library, rows: Any, place: Place, axis: int, value: Any) -> Any:
+    """Return the rows with a value at each one's place, in their own memory if the library can write there."""
+    if place.positions is None:
+        return lib.xp.where(is_entry(lib, rows, place.class_ids, axis), value, rows)
+    return lib.put(rows, place.positions, value)
+
+
+def is_entry(lib: Library, rows: Any, class_ids: Any, axis: int) -> Any:
+    """Return where a class is that of the class id."""
+    length = rows.shape[axis]
+    if lib.is_known(length) and length < 2**31:  # compilers compare twice as many small integers at once
+        class_ids = lib.xp.astype(lib.xp.where(in_range(class_ids, length), class_ids, -1), lib.xp.int32)
+    return _along(lib, rows.shape, axis, class_ids) == class_ids
+
+
+def ones_along(lib: Library, rows: Any, axis: int) -> Any:
+    """Return a 1 for each class, in the shape that broadcasts against the rows, and with their dtype."""
+    return lib.xp.ones_like(_reshaped(lib, lib.indices_along(rows.shape[axis], rows, rows.dtype), rows.ndim, axis))
+
+
+def _along(lib: Library, shape: tuple[int, ...], axis: int, class_ids: Any) -> Any:
+    """Return the indices along one axis, in the shape that broadcasts against `shape`, and with the ids' dtype."""
+    return _reshaped(lib, lib.indices_along(shape[axis], class_ids, class_ids.dtype), len(shape), axis)
+
+
+def _reshaped(lib: Library, array: Any, ndim: int, axis: int) -> Any:
+    return lib.xp.reshape(array, (1,) * axis + (-1,) + (1,) * (ndim - axis - 1))
+
+
+def relative_ids(lib: Library, class_ids: Any, first_class: Any) -> Any:
+    """Return class ids less that of the first class, and -1 for those before it, since differences may wrap around.
+
+    A first class whose value could not be read may be negative: no class id is any of its classes.
+    """
+    if isinstance(first_class, int) and first_class == 0:
+        return class_ids
+    return lib.xp.where((class_ids >= first_class) & (first_class >= 0), class_ids - first_class, -1)
+
+
+def in_range(class_ids: Any, classes: int) -> Any:
+    """Return where class ids lie in [0, classes)."""
+    return (class_ids >= 0) & (class_ids < classes)

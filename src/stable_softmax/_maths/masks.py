@@ -1,0 +1,65 @@
+"""The normalizations of some of the classes, along any axes, and of no classes at all."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths import normalization
+from stable_softmax._maths.axes import along_one_axis, can_merge
+
+
+def masked_softmax(lib: Library, logits: Any, where: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return the softmax of the classes that are left, and 0 for the others."""
+    return _normalized(lib, normalization.softmax, logits, where, axes, into, excluded=0.0)
+
+
+def masked_log_softmax(lib: Library, logits: Any, where: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return its logarithm."""
+    return _normalized(lib, normalization.log_softmax, logits, where, axes, into, excluded=-math.inf)
+
+
+def masked_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...]) -> Any:
+    """Return the logarithm of the sum of the exponentials of what is left: of nothing, that of 0."""
+    if _is_empty(logits, axes):
+        return lib.xp.sum(logits, axis=axes, keepdims=True) - lib.xp.inf
+    if where is None:
+        return _along(lib, normalization.logsumexp, logits, axes)
+    any_left = lib.xp.any(where, axis=axes, keepdims=True)
+    totals = _along(lib, normalization.logsumexp, _masked(lib, logits, where, any_left), axes)
+    return lib.xp.where(any_left, totals, -lib.xp.inf)
+
+
+def _normalized(
+    lib: Library,
+    function: Callable[..., Any],
+    logits: Any,
+    where: Any,
+    axes: tuple[int, ...],
+    into: Any,
+    excluded: float,
+) -> Any:
+    if _is_empty(logits, axes):
+        return logits * 1
+    if where is None:
+        return _along(lib, function, logits, axes, into)
+    any_left = lib.xp.any(where, axis=axes, keepdims=True)
+    return lib.xp.where(where, _along(lib, function, _masked(lib, logits, where, any_left), axes), excluded)
+
+
+def _masked(lib: Library, logits: Any, where: Any, any_left: Any) -> Any:
+    """Return logits, -inf for what is excluded, and 0 for all of a row that has nothing else: no NaN comes of it."""
+    otherwise = lib.xp.where(any_left, -lib.xp.inf, lib.xp.zeros_like(any_left, dtype=logits.dtype))
+    return lib.xp.where(where, logits, otherwise)
+
+
+def _along(lib: Library, function: Callable[..., Any], logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    if not axes:  # a single number, which is its own row
+        return lib.xp.reshape(function(lib, lib.xp.reshape(logits, (1,)), axes=(0,)), ())
+    if can_merge(lib, logits, axes):
+        return along_one_axis(lib, function, logits, axes)
+    return function(lib, logits, axes=axes, into=into)
+
+
+def _is_empty(logits: Any, axes: tuple[int, ...]) -> bool:
+    return any(logits.shape[axis] == 0 for axis in axes)

@@ -1,0 +1,122 @@
+"""Softmax, its logarithm and the logsumexp of rows of logits, with their analytic derivatives of any order.
+
+With `m = max z` and `e = exp(z - m)`, every formula is built from sums of non-negative terms, so nothing cancels. The
+trick throughout is to leave one entry out of a sum, because adding it to a tiny rest rounds the rest away: here, that
+of the maximum. Each derivative is written so that its transpose, which is what reverse mode evaluates, keeps the same
+digits.
+
+The functions take logits of a real floating dtype, of at least single precision, and keep each reduced axis with
+length 1. A row with a NaN or without a finite maximum gives NaN throughout, except from `logsumexp`.
+"""
+
+from typing import Any
+
+from stable_softmax._libraries.differentiable import differentiable
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths.exponentials import (
+    difference,
+    exponentials_below,
+    exponentials_in_one_pass,
+    log_total,
+    quotient,
+    weights_of,
+)
+from stable_softmax._maths.sums import accurate_sum, sum_of_products, sum_without_maximum
+
+
+@differentiable
+def softmax(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return `w / sum(w)`."""
+    weights, shift = weights_of(lib, logits, axes, into)
+    return quotient(lib, weights, accurate_sum(lib, weights, axes), shift)
+
+
+@softmax.has_vjp
+def covariance_product(lib: Library, vector: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return the Jacobian of the softmax times a vector, the covariance of the classes: `p * (v - sum(p v))`.
+
+    It maps constants to 0, since `sum(p) = 1`: with `m` the leader, `w = v - v_m` gives the same, `p * (w - sum(p w))`.
+    Where `p_m` is nearly 1, `v - sum(p v)` cancels at `m`; but `w_m = 0`, so that `sum(p w)` has small terms only.
+    The Jacobian is symmetric; to be centred likewise, the product's own sum is taken off at `m`: 0 but for rounding.
+    """
+    probabilities, leaders = softmax(lib, logits, axes=axes), leaders_of(lib, logits, axes)
+    product = 2 * probabilities * _half_deviation(lib, vector, probabilities, leaders, axes)
+    return product - leaders * accurate_sum(lib, product, axes)
+
+
+@softmax.has_jvp
+def _(lib: Library, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    return softmax(lib, logits, axes=axes), covariance_product(lib, vector, logits, axes)
+
+
+@differentiable
+def log_softmax(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return `(z - m) - log(sum(e))`."""
+    shifted = difference(lib, logits, lib.maximum(logits, axes), into)
+    exponentials = exponentials_in_one_pass(lib, logits, axes)
+    total = log_total(lib, lib.xp.exp(shifted) if exponentials is None else exponentials, axes)
+    if not lib.reads_values:
+        return shifted - total
+    shifted -= total
+    return shifted
+
+
+@log_softmax.has_jvp
+def _(lib: Library, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    probabilities, leaders = softmax(lib, logits, axes=axes), leaders_of(lib, logits, axes)
+    return log_softmax(lib, logits, axes=axes), 2 * _half_deviation(lib, vector, probabilities, leaders, axes)
+
+
+@log_softmax.has_vjp
+def _(lib: Library, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    cotangent = lib.with_neighbours(cotangent)  # whose memory is the caller's
+    product = cotangent - softmax(lib, logits, axes=axes) * accurate_sum(lib, cotangent, axes)
+    return product - leaders_of(lib, logits, axes) * accurate_sum(lib, product, axes)
+
+
+@differentiable
+def logsumexp(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return `m + log(sum(e))`, and `m` itself where that is infinite."""
+    maximum = lib.maximum(logits, axes)
+    # The logarithm is added to the maximum: only beside a small one do all its digits count.
+    small = lib.xp.abs(maximum) < 1
+    total = log_total(lib, exponentials_below(lib, logits, maximum, axes), axes, small)
+    return lib.xp.where(lib.xp.isinf(maximum), maximum, maximum + total)
+
+
+@logsumexp.has_jvp
+def _(lib: Library, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    tangent = sum_of_products(lib, _shares(lib, logits, axes), vector, axes)
+    return logsumexp(lib, logits, axes=axes), tangent
+
+
+@logsumexp.has_vjp
+def _(lib: Library, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
+    return cotangent * _shares(lib, logits, axes)
+
+
+def maximum_and_others(lib: Library, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return `m` and the sum of `e` without that of one maximum; 0 for a row of nothing but -inf."""
+    maximum = lib.maximum(logits, axes)
+    others = sum_without_maximum(lib, exponentials_below(lib, logits, maximum, axes), axes)
+    return maximum, lib.nan_where(maximum == lib.xp.inf, lib.xp.where(maximum == -lib.xp.inf, 0, others))
+
+
+def leaders_of(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return weights that share 1 out evenly among the maximal entries."""
+    leading = lib.xp.astype(logits == lib.maximum(logits, axes), logits.dtype)
+    number = lib.xp.sum(leading, axis=axes, keepdims=True)
+    return leading / lib.xp.where(number > 0, number, 1)
+
+
+def _half_deviation(lib: Library, vector: Any, probabilities: Any, leaders: Any, axes: tuple[int, ...]) -> Any:
+    """Return half of what a vector's entries differ from their mean: the whole may be too large for the dtype."""
+    half = vector / 2
+    centred = half - sum_of_products(lib, leaders, half, axes)
+    return centred - sum_of_products(lib, probabilities, centred, axes)
+
+
+def _shares(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return the softmax, and 0 in a row of nothing but -inf: what is impossible gets no share of a gradient."""
+    nothing = lib.maximum(logits, axes) == -lib.xp.inf
+    return lib.xp.where(nothing, 0, softmax(lib, lib.xp.where(nothing, 0, logits), axes=axes))

@@ -1,0 +1,210 @@
+"""The loss of each row with all its options, and its derivatives, from those of a plain label.
+
+With the label's target `s`, the others' `q`, `L = logsumexp` and `z_loss = k`, the loss is
+`s * (loss of the label) + sum of q_c * -log_softmax_c + k L**2`, and each term is accurate.
+
+What has one entry for each class may be returned in given memory, where that saves a copy.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from stable_softmax._core.criterion import Criterion
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths import crossentropy as of_label
+from stable_softmax._maths.normalization import log_softmax, logsumexp, softmax
+from stable_softmax._maths.sums import accurate_sum, sum_of_products
+from stable_softmax._maths.targets import Targets, is_plain, targets_of, zero_excluded
+
+
+class Terms(NamedTuple):
+    """What losses and their derivatives are made of beside those of the label: functions, since some need but few."""
+
+    probabilities: Callable[[], Any]
+    logsumexp: Callable[[], Any]
+    #: The sum of the other targets.
+    others: Callable[[], Any]
+
+
+def losses(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...]) -> Any:
+    """Return the losses over the divisor."""
+    logits, targets, label = _compared(lib, logits, criterion, axes)
+    plain = of_label.crossentropy(lib, logits, targets.class_ids, **label)
+    return _over_divisor(plain, targets) if is_plain(targets) else _loss(lib, plain, logits, targets, axes)
+
+
+def gradient(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return the gradient of the losses over the divisor."""
+    logits, targets, label = _compared(lib, logits, criterion, axes)
+    if is_plain(targets):
+        label |= {"divisor": targets.divisor, "into": into}
+        rows = of_label.crossentropy_gradient(lib, logits, targets.class_ids, **label)
+        return zero_excluded(lib, targets.where, rows)
+    plain = of_label.crossentropy_gradient(lib, logits, targets.class_ids, **label)
+    return gradient_from_terms(lib, plain, _terms(lib, logits, targets, axes), targets)
+
+
+def losses_and_gradient(
+    lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None
+) -> tuple[Any, Any]:
+    """Return both."""
+    logits, targets, label = _compared(lib, logits, criterion, axes)
+    if is_plain(targets):
+        label |= {"divisor": targets.divisor, "into": into}
+        plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, **label)
+        return _over_divisor(plain, targets), zero_excluded(lib, targets.where, rows)
+    plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, **label)
+    terms = _terms(lib, logits, targets, axes)
+    return _loss(lib, plain, logits, targets, axes), gradient_from_terms(lib, rows, terms, targets)
+
+
+def hessian_product(
+    lib: Library, logits: Any, operands: tuple[Any, Criterion], axes: tuple[int, ...], into: Any = None
+) -> Any:
+    """Return the Hessian of each loss, over the divisor, times its vector, the first operand. It is linear in that."""
+    vector, criterion = operands
+    logits, targets, label = _compared(lib, logits, criterion, axes)
+    vector = _zero_uncounted(lib, lib.convert(vector, logits.dtype), targets)
+    if is_plain(targets):
+        label |= {"divisor": targets.divisor, "into": into}
+        rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, **label)
+        return zero_excluded(lib, targets.where, rows)
+    rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, **label)
+    terms = _terms(lib, logits, targets, axes)
+    return hessian_from_terms(lib, rows, lambda p: sum_of_products(lib, p, vector, axes), terms, targets)
+
+
+def hessian_diagonal(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
+    """Return the diagonal of the Hessian of each loss, over the divisor."""
+    logits, targets, label = _compared(lib, logits, criterion, axes)
+    if is_plain(targets):
+        label |= {"divisor": targets.divisor, "into": into}
+        rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, **label)
+        return zero_excluded(lib, targets.where, rows)
+    rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, **label)
+    return hessian_from_terms(lib, rows, lambda p: p, _terms(lib, logits, targets, axes), targets)
+
+
+def _compared(
+    lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...]
+) -> tuple[Any, Targets, dict[str, Any]]:
+    """Return the logits that count, their targets, and what the functions of a label are told beside the class ids."""
+    logits, targets = targets_of(lib, logits, criterion, axes[0])
+    return logits, targets, {"axis": axes[0], "are_valid": targets.are_valid}
+
+
+def _loss(lib: Library, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
+    def of_others() -> Any:
+        terms = weighted(lib, targets.others, -log_softmax(lib, logits, axes=axes))
+        return accurate_sum(lib, terms, axes)
+
+    return loss_from_terms(lib, plain, of_others, lambda: logsumexp(lib, logits, axes=axes), targets)
+
+
+def loss_from_terms(
+    lib: Library, plain: Any, of_others: Callable[[], Any], log_total: Callable[[], Any], targets: Targets
+) -> Any:
+    """Return the losses over the divisor, from those of the label, those of the other targets, and the logsumexp."""
+    loss = (
+        plain if targets.scale is None else lib.rounded_product(_but_for_zero(lib, targets.scale, plain), targets.scale)
+    )
+    if targets.others is not None:
+        loss = loss + of_others()
+    if targets.z_loss is not None:
+        loss = loss + _penalty(lib, targets.z_loss, log_total())
+    return _over_divisor(_zero_ignored(lib, loss, targets), targets)
+
+
+def gradient_from_terms(lib: Library, plain: Any, terms: Terms, targets: Targets) -> Any:
+    """Return the gradient of the losses over the divisor, from that of the label's."""
+    rows = plain if targets.scale is None else targets.scale * plain
+    if targets.others is not None or targets.z_loss is not None:
+        rows = rows + _towards_all_targets(lib, terms.probabilities(), 0, terms, targets)
+    if targets.others is not None:
+        rows = rows - targets.others
+    return _zero_uncounted(lib, _over_divisor(rows, targets), targets)
+
+
+def hessian_from_terms(lib: Library, plain: Any, slope_of: Callable[[Any], Any], terms: Terms, targets: Targets) -> Any:
+    """Return rows of the Hessian, from those of a plain label's and the logsumexp's slope, given the probabilities."""
+    rows = _towards_all_targets(lib, plain, 1 if targets.scale is None else targets.scale, terms, targets)
+    if targets.z_loss is not None:
+        probabilities = terms.probabilities()
+        rows = rows + _penalty_curvature(lib, probabilities, slope_of(probabilities), targets)
+    return _zero_uncounted(lib, _over_divisor(rows, targets), targets)
+
+
+def _terms(lib: Library, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Terms:
+    return Terms(
+        probabilities=lambda: softmax(lib, logits, axes=axes),
+        logsumexp=lambda: logsumexp(lib, logits, axes=axes),
+        others=lambda: accurate_sum(lib, targets.others, axes),
+    )
+
+
+def _over_divisor(values: Any, targets: Targets) -> Any:
+    """Return the values' shares of the mean, which cannot overflow where their sum could."""
+    undivided = isinstance(targets.divisor, int) and targets.divisor == 1
+    return values if undivided else values / targets.divisor
+
+
+def _towards_all_targets(lib: Library, rows: Any, scale: Any, terms: Terms, targets: Targets) -> Any:
+    """Return the rows times all that draws towards other classes: scale, the other targets, and the penalty's slope."""
+    if targets.others is not None:
+        scale = scale + terms.others()
+    if targets.z_loss is None:
+        return rows * scale
+    large, small = _factors_of_twice(lib, targets.z_loss)
+    slope = _times(lib, small, terms.logsumexp())
+    if isinstance(large, float) and large == 1:
+        return rows * (scale + slope)
+    return rows * scale + lib.rounded_product(large * rows, slope)
+
+
+def _penalty_curvature(lib: Library, rows: Any, values: Any, targets: Targets) -> Any:
+    """Return the rows times values and the curvature of the penalty as a function of the logsumexp."""
+    large, small = _factors_of_twice(lib, targets.z_loss)
+    return lib.rounded_product(large * rows, _times(lib, small, values))
+
+
+def _factors_of_twice(lib: Library, number: Any) -> tuple[Any, Any]:
+    """Return two factors of `2 * number`, at least 1 and at most 1, to be multiplied with small and large values."""
+    twice = 2 * number
+    if isinstance(twice, float):
+        return max(twice, 1.0), min(twice, 1.0)
+    # Selections, since equal arguments of a maximum share its derivative.
+    return lib.xp.where(twice >= 1, twice, 1), lib.xp.where(twice >= 1, 1, twice)
+
+
+def _penalty(lib: Library, number: Any, total: Any) -> Any:
+    """Return `number * total**2`."""
+    if not isinstance(number, float):
+        return number * total * total
+    total = _times(lib, number**0.5, total)
+    return lib.rounded_product(total, total)
+
+
+def _times(lib: Library, number: Any, values: Any) -> Any:
+    """Return the values times a number, in two steps where their dtype may not hold it."""
+    if isinstance(number, float) and number < 1e-30:
+        root = number**0.5
+        return lib.rounded_product(lib.rounded_product(values, root), root)
+    return lib.rounded_product(values, number)
+
+
+def weighted(lib: Library, weights: Any, values: Any) -> Any:
+    """Return the product, where 0 times infinity is 0."""
+    return weights * _but_for_zero(lib, weights, values)
+
+
+def _but_for_zero(lib: Library, weights: Any, values: Any) -> Any:
+    return lib.xp.where((weights == 0) & lib.xp.isinf(values), 0, values)
+
+
+def _zero_uncounted(lib: Library, rows: Any, targets: Targets) -> Any:
+    """Return derivatives, with 0 for what does not count, as autodiff has it."""
+    return _zero_ignored(lib, zero_excluded(lib, targets.where, rows), targets)
+
+
+def _zero_ignored(lib: Library, rows: Any, targets: Targets) -> Any:
+    return rows if targets.counted is None else lib.xp.where(targets.counted, rows, 0)

@@ -1,0 +1,317 @@
+"""Rows whose classes lie in several pieces, none of them empty: what each contributes, and what comes of all of it.
+
+What has an entry for each row comes from the whole part alone, and what has one for each class from that and a piece.
+
+A part's lags and weights have columns, along the class axis, which `_names_of` names. Lags are numbers of `_LAG_UNIT`
+nats, so that their sums stay within the dtype.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from stable_softmax._core.criterion import Criterion
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths import merging, objective
+from stable_softmax._maths.exponentials import difference
+from stable_softmax._maths.labels import in_range, is_entry, is_marked, ones_along, relative_ids
+from stable_softmax._maths.sums import accurate_sum
+from stable_softmax._maths.targets import Targets, is_off, weights_of, zero_excluded
+
+_LAG_UNIT = 2.0**20
+
+
+def part_of_losses(
+    lib: Library, logits: Any, given: Criterion, axes: tuple[int, ...], first_class: int
+) -> merging.Part:
+    """Return what some of the classes contribute to the losses. The class ids are those among all classes."""
+    (axis,) = axes
+    logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
+    if given.class_ids is None:
+        part, columns = merging.without_label(lib, logits, axes), []
+    else:
+        part = part_of_statistics(lib, logits, class_ids, axes, first_class=0)  # which has been subtracted
+        weight_of_label = _weight_of_label(lib, part.weight, class_ids, given, axis)
+        columns = [(part.lag / _LAG_UNIT, part.weight), (lib.xp.zeros_like(part.lag), weight_of_label)]
+    targets = _dense_targets(lib, logits, given, axis)
+    if targets:
+        # Where the maximum is infinite, the row is lost.
+        distances = lib.xp.where(part.maximum < lib.xp.inf, -_below_maximum(lib, logits, part), 0) / _LAG_UNIT
+        columns += [
+            (accurate_sum(lib, objective.weighted(lib, target, distances), axes), accurate_sum(lib, target, axes))
+            for target in targets
+        ]
+    lags, weights = (lib.xp.concat(column, axis=axis) for column in zip(*columns, strict=True))
+    return part._replace(lag=lags, weight=weights)
+
+
+def part_of_derivatives(
+    lib: Library, logits: Any, given: Criterion, axes: tuple[int, ...], first_class: int
+) -> merging.Part:
+    """Return what some of the classes contribute to derivatives for class ids, which need no lags."""
+    (axis,) = axes
+    logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
+    part = merging.without_label(lib, logits, axes)
+    weight = lib.xp.astype(in_range(class_ids, logits.shape[axis]), logits.dtype)
+    targets = (accurate_sum(lib, target, axes) for target in _dense_targets(lib, logits, given, axis))
+    weights = lib.xp.concat([weight, _weight_of_label(lib, weight, class_ids, given, axis), *targets], axis=axis)
+    return part._replace(lag=lib.xp.zeros_like(weights), weight=weights)
+
+
+def merged_with_weights(lib: Library, first: merging.Part, second: merging.Part) -> merging.Part:
+    """Return what two parts of losses or of derivatives come to."""
+    part: merging.Part = merging.merged(lib, first, second, _LAG_UNIT)
+    if first.largest_weight is None:
+        return part
+    smaller = lib.xp.minimum(first.largest_weight, second.largest_weight)
+    return part._replace(
+        largest_weight=lib.xp.maximum(first.largest_weight, second.largest_weight),
+        other_weights=first.other_weights + second.other_weights + smaller,
+    )
+
+
+def part_of_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...], first_class: int) -> merging.Part:
+    """Return what some of the classes contribute to the logsumexp, whichever they are."""
+    del first_class
+    return merging.without_label(lib, _masked(lib, logits, where), axes)
+
+
+def part_of_statistics(
+    lib: Library, logits: Any, class_ids: Any, axes: tuple[int, ...], first_class: int
+) -> merging.Part:
+    """Return the statistics of some of the classes."""
+    maximum, tail, lag, weight = merging.statistics(lib, logits, relative_ids(lib, class_ids, first_class), axes)
+    return merging.Part(maximum, tail, lib.xp.zeros_like(tail), lag, weight)
+
+
+def statistics_of_part(_lib: Library, part: merging.Part, _class_ids: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return the statistics as `merging.statistics` does."""
+    del axes
+    return part.maximum, part.tail + part.tail_error, part.lag, part.weight
+
+
+def losses_of_part(lib: Library, part: merging.Part, given: Criterion, axes: tuple[int, ...]) -> Any:
+    """Return the losses over the divisor."""
+    (axis,) = axes
+    log_total = merging.log_total_of(lib, part)
+
+    def term(name: str, scale: Any) -> Any:
+        lag = objective.weighted(lib, scale, _column(part.lag, given, axis, name)) * _LAG_UNIT
+        return scale * _column(part.weight, given, axis, name) * log_total + lag
+
+    if given.class_ids is None:
+        plain = lib.xp.where(
+            lib.xp.isfinite(part.maximum), term("probabilities", lib.xp.ones_like(log_total)), lib.xp.nan
+        )
+        targets = _targets(None, given)
+        if "classes" in _names_of(part.weight.shape[axis], given):
+            targets = targets._replace(counted=_column(part.weight, given, axis, "classes") > 0)
+    else:
+        lag = _column(part.lag, given, axis, "label") * _LAG_UNIT
+        only_label = part._replace(lag=lag, weight=_column(part.weight, given, axis, "label"))
+        plain = merging.crossentropy(lib, only_label)
+        targets = _targets(_column(part.weight, given, axis, "weighted label"), given)
+    if not is_off(given.label_smoothing):
+        targets = targets._replace(others=_share(lib, part, given, axis))
+    return objective.loss_from_terms(
+        lib,
+        plain,
+        lambda: term("smoothing", targets.others),
+        lambda: merging.logsumexp(lib, part),
+        targets,
+    )
+
+
+def gradient_of_piece(
+    lib: Library, logits: Any, part: merging.Part, given: Criterion, axes: tuple[int, ...], first_class: int
+) -> Any:
+    """Return the gradient of the losses over the divisor, with respect to the logits of a piece, for class ids."""
+    (axis,) = axes
+    class_ids, entries, terms, targets = _compared(lib, logits, part, given, axis, first_class)
+    plain = lib.xp.where(
+        is_entry(lib, entries.probabilities, class_ids, axis), -entries.complements, entries.probabilities
+    )
+    if targets.others is not None:
+        # Of a class that has nearly all of the targets and of the probability, `p * sum(q) - q` would be a difference
+        # of what agrees in all digits. It is `p * (the others' targets) - q * (the others' probability)`.
+        others = _targets_beside(lib, logits, part, given, axis)
+        terms = terms._replace(others=lambda: others)
+        targets = targets._replace(others=targets.others * entries.complements)
+    return objective.gradient_from_terms(lib, plain, terms, targets)
+
+
+def hessian_diagonal_of_piece(
+    lib: Library, logits: Any, part: merging.Part, given: Criterion, axes: tuple[int, ...], first_class: int
+) -> Any:
+    """Return the diagonal of the Hessian of the losses over the divisor, for the classes of a piece and class ids."""
+    (axis,) = axes
+    _, entries, terms, targets = _compared(lib, logits, part, given, axis, first_class)
+    plain = entries.probabilities * entries.complements
+    return objective.hessian_from_terms(lib, plain, lambda p: p, terms, targets)
+
+
+def softmax_of_piece(
+    lib: Library, logits: Any, part: merging.Part, where: Any, axes: tuple[int, ...], first_class: int
+) -> Any:
+    """Return the probabilities of a piece's classes."""
+    del axes, first_class
+    probabilities = _entries_of(lib, _masked(lib, logits, where), part).probabilities
+    return probabilities if where is None else lib.xp.where(where, probabilities, 0)
+
+
+def log_softmax_of_piece(
+    lib: Library, logits: Any, part: merging.Part, where: Any, axes: tuple[int, ...], first_class: int
+) -> Any:
+    """Return their logarithms."""
+    del axes, first_class
+    shifted = _below_maximum(lib, _masked(lib, logits, where), part)
+    rows = lib.xp.where(lib.xp.isfinite(part.maximum), shifted - merging.log_total_of(lib, part), lib.xp.nan)
+    return rows if where is None else lib.xp.where(where, rows, -lib.xp.inf)
+
+
+def logsumexp_of_part(lib: Library, part: merging.Part, _where: Any, axes: tuple[int, ...]) -> Any:
+    """Return the logarithm of the sum of the exponentials of all classes."""
+    del axes
+    return merging.logsumexp(lib, part)
+
+
+class _Entries(NamedTuple):
+    """What derivatives of a piece's classes are made of; NaN in rows without a finite maximum."""
+
+    probabilities: Any
+    #: 1 minus the probabilities; of those that are largest, the sum of the others.
+    complements: Any
+
+
+def _entries_of(lib: Library, logits: Any, part: merging.Part) -> _Entries:
+    is_finite = lib.xp.isfinite(part.maximum)
+    rest = lib.xp.where(is_finite, merging.rest_of(lib, part), lib.xp.nan)
+    probabilities = lib.xp.exp(lib.xp.where(is_finite, _below_maximum(lib, logits, part), 0)) / (1 + rest)
+    complements = lib.xp.where(logits == part.maximum, rest / (1 + rest), 1 - probabilities)
+    return _Entries(probabilities, complements)
+
+
+def _below_maximum(lib: Library, logits: Any, part: merging.Part) -> Any:
+    """Return `z - m`, and the logits as they are where the maximum is not finite."""
+    return difference(lib, logits, lib.xp.where(lib.xp.isfinite(part.maximum), part.maximum, 0))
+
+
+def _compared(
+    lib: Library, logits: Any, part: merging.Part, given: Criterion, axis: int, first_class: int
+) -> tuple[Any, _Entries, objective.Terms, Targets]:
+    """Return the labels among a piece's classes, what derivatives are made of, and what these are compared with."""
+    logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
+    has_label = _column(part.weight, given, axis, "label") == 1
+    part = part._replace(maximum=lib.xp.where(has_label, part.maximum, lib.xp.nan))
+    targets, total = _targets(_column(part.weight, given, axis, "weighted label"), given), 0
+    if not is_off(given.label_smoothing):
+        share = _share(lib, part, given, axis)
+        total = share * _column(part.weight, given, axis, "smoothing")
+        targets = targets._replace(others=share * _weights(lib, logits, given, axis))
+    entries = _entries_of(lib, logits, part)
+    terms = objective.Terms(lambda: entries.probabilities, lambda: merging.logsumexp(lib, part), lambda: total)
+    return class_ids, entries, terms, targets
+
+
+def _targets(weight: Any, given: Criterion) -> Targets:
+    """Return the targets without those of smoothing, where the label's class has this weight, None for 1."""
+    kept = 1.0 if is_off(given.label_smoothing) else 1 - given.label_smoothing
+    counted = None if given.ignored_id is None else given.class_ids != given.ignored_id
+    z_loss = None if is_off(given.z_loss) else given.z_loss
+    scale = kept if weight is None else kept * weight
+    return Targets(given.class_ids, scale, None, counted, given.where, z_loss, given.divisor)
+
+
+def with_largest_weight(
+    part_of: Callable[..., merging.Part], lib: Library, logits: Any, given: Criterion, **options: Any
+) -> merging.Part:
+    """Return a part with the largest of the weights of smoothing apart from the others, for the gradient."""
+    part, (axis,) = part_of(lib, logits, given, **options), options["axes"]
+    if is_off(given.label_smoothing):
+        return part
+    weights = _weights(lib, logits, given, axis)
+    at_largest = is_entry(lib, weights, lib.xp.argmax(weights, axis=axis, keepdims=True), axis)
+    others = accurate_sum(lib, lib.xp.where(at_largest, 0, weights), (axis,))
+    return part._replace(largest_weight=lib.maximum(weights, (axis,)), other_weights=others)
+
+
+def _targets_beside(lib: Library, logits: Any, part: merging.Part, given: Criterion, axis: int) -> Any:
+    """Return for each class what smoothing gives to all others; no class but the largest has more than half of it."""
+    weights, total = _weights(lib, logits, given, axis), _column(part.weight, given, axis, "smoothing")
+    others = lib.xp.where(weights == part.largest_weight, part.other_weights, total - weights)
+    return _share(lib, part, given, axis) * others
+
+
+def _share(lib: Library, part: merging.Part, given: Criterion, axis: int) -> Any:
+    """Return what smoothing gives to each class."""
+    number = _column(part.weight, given, axis, "classes")
+    return given.label_smoothing / lib.xp.where(number < 1, 1, number)
+
+
+def _own_classes(lib: Library, logits: Any, given: Criterion, axis: int, first_class: int) -> tuple[Any, Any]:
+    """Return a piece's logits, -inf for what is excluded, 0 for what is ignored, and the labels among its classes."""
+    logits = _masked(lib, logits, given.where)
+    if given.class_ids is None:
+        return logits, None
+    class_ids = relative_ids(lib, given.class_ids, first_class)
+    if given.where is not None:
+        class_ids = lib.xp.where(is_marked(lib, given.where, class_ids, logits.shape, axis), class_ids, -1)
+    if given.ignored_id is not None:
+        logits = lib.xp.where(given.class_ids == given.ignored_id, 0, logits)
+    return logits, class_ids
+
+
+def _masked(lib: Library, logits: Any, where: Any) -> Any:
+    """Return logits, -inf for what is excluded."""
+    return logits if where is None else lib.xp.where(where, logits, -lib.xp.inf)
+
+
+def _column(columns: Any, given: Criterion, axis: int, name: str) -> Any:
+    """Return the lags or the weights of a name."""
+    i = _names_of(columns.shape[axis], given).index(name)
+    return columns[(slice(None),) * axis + (slice(i, i + 1), ...)]
+
+
+def _names_of(number: int, given: Criterion) -> list[str]:
+    """Return the names of so many columns.
+
+    They are the label, and again with its class's weight; or the target probabilities; and for smoothing, the weights
+    of the classes, and the classes, whose number the smoothed target is divided by. The latter are there for target
+    probabilities of classes that `where` keeps, too.
+    """
+    first = ["probabilities"] if given.class_ids is None else ["label", "weighted label"]
+    return [*first, *["smoothing", "classes"][len(first) + 2 - number :]]
+
+
+def _dense_targets(lib: Library, logits: Any, given: Criterion, axis: int) -> list[Any]:
+    """Return the targets with an entry for each class, in the order of their names."""
+    targets = [] if given.probabilities is None else [_probabilities(lib, logits, given, axis)]
+    if not is_off(given.label_smoothing):
+        targets += [_weights(lib, logits, given, axis), _ones(lib, logits, given, axis)]
+    elif given.probabilities is not None and given.where is not None:
+        targets.append(_ones(lib, logits, given, axis))
+    return targets
+
+
+def _weights(lib: Library, logits: Any, given: Criterion, axis: int) -> Any:
+    """Return the weights of the classes that are left."""
+    ones = _ones(lib, logits, given, axis)
+    return ones if given.class_weights is None else ones * given.class_weights
+
+
+def _ones(lib: Library, logits: Any, given: Criterion, axis: int) -> Any:
+    return zero_excluded(lib, given.where, lib.xp.broadcast_to(ones_along(lib, logits, axis), logits.shape))
+
+
+def _probabilities(lib: Library, logits: Any, given: Criterion, axis: int) -> Any:
+    """Return the target probabilities, weighted."""
+    return _weights(lib, logits, given, axis) * zero_excluded(
+        lib, given.where, lib.convert(given.probabilities, logits.dtype)
+    )
+
+
+def _weight_of_label(lib: Library, weight: Any, class_ids: Any, given: Criterion, axis: int) -> Any:
+    """Return the weight of the label's class; 0 where the label is in another piece."""
+    if given.class_weights is None:
+        return weight
+    has_label = weight == 1
+    return lib.xp.where(has_label, weights_of(lib, given.class_weights, lib.xp.where(has_label, class_ids, 0), axis), 0)

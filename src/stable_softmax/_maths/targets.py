@@ -1,0 +1,169 @@
+"""Reference answers with their options, as what each row of logits is compared with.
+
+Class ids, probabilities, smoothing and weights all come to targets `q`, and the loss to the sum of
+`q_c * (logsumexp - z_c)`. The targets are split into one class, which is treated as a label, and the rest. That class
+has the largest target: no other target can agree with its probability in so many digits that their difference vanishes.
+
+All arrays here have as many dimensions as the logits, and broadcast against them.
+"""
+
+from typing import Any, NamedTuple
+
+from stable_softmax._core.criterion import Criterion
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths.labels import entry, in_range, is_entry, is_marked, ones_along, place_of, with_entry
+from stable_softmax._maths.sums import accurate_sum
+
+
+class Targets(NamedTuple):
+    """What each row of logits is compared with."""
+
+    #: The class that is treated as a label.
+    class_ids: Any
+    #: Its target; None for 1.
+    scale: Any = None
+    #: The targets of all other classes, and 0 for this one; None for 0.
+    others: Any = None
+    #: Whether the example counts; None if all do.
+    counted: Any = None
+    #: Which classes are left; None if all are.
+    where: Any = None
+    #: None for 0.
+    z_loss: Any = None
+    #: What losses and gradients are divided by.
+    divisor: Any = 1
+    #: Whether all class ids are known to be in range.
+    are_valid: bool = False
+
+
+# A function, and not a property, which the compiler of PyTorch 2.10 refuses.
+def is_plain(targets: Targets) -> bool:
+    """Whether this is a label and nothing else, of all classes or of some."""
+    return targets.scale is None and targets.others is None and targets.counted is None and targets.z_loss is None
+
+
+def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
+    """Return the logits, with -inf for what `where` excludes and 0 for what does not count, and their targets."""
+    if criterion.where is not None:
+        logits = lib.xp.where(criterion.where, logits, -lib.xp.inf)
+    counted = counted_of(lib, criterion, axis)
+    if counted is not None:
+        logits = lib.xp.where(counted, logits, 0)
+    if criterion.class_ids is None:
+        targets = _soft_targets(lib, logits, criterion, axis)
+    else:
+        targets = _hard_targets(lib, logits, criterion, counted, axis)
+    class_ids, scale, others = targets
+    z_loss = None if is_off(criterion.z_loss) else criterion.z_loss
+    are_valid = criterion.are_valid or criterion.class_ids is None
+    return logits, Targets(class_ids, scale, others, counted, criterion.where, z_loss, criterion.divisor, are_valid)
+
+
+def counted_of(lib: Library, criterion: Criterion, axis: int) -> Any:
+    """Return which examples count, or None if all do.
+
+    Those with target probabilities do where a class is left: of none, the loss is a sum over nothing.
+    """
+    if criterion.class_ids is None:
+        return None if criterion.where is None else lib.xp.any(criterion.where, axis=axis, keepdims=True)
+    return None if criterion.ignored_id is None else criterion.class_ids != criterion.ignored_id
+
+
+def example_weights(lib: Library, class_ids: Any, class_weights: Any, axis: int, ignored_id: int | None) -> Any:
+    """Return what each example contributes to the divisor of the mean over class ids."""
+    counted = None if ignored_id is None else class_ids != ignored_id
+    if class_weights is None:
+        return lib.xp.astype(counted, class_ids.dtype)
+    # A class id out of range makes the loss NaN, whatever it is divided by.
+    valid = lib.xp.where(in_range(class_ids, class_weights.shape[axis]), class_ids, 0)
+    weights = weights_of(lib, class_weights, valid, axis)
+    return weights if counted is None else lib.xp.where(counted, weights, 0)
+
+
+def scale_root(lib: Library, weights: Any) -> Any:
+    """Return the root of the largest weight where sums of such weights may leave a dtype, and 1 elsewhere."""
+    if 0 in weights.shape:
+        return lib.xp.ones((1,) * weights.ndim, dtype=weights.dtype)
+    largest = lib.xp.max(weights, axis=tuple(range(weights.ndim)), keepdims=True)
+    is_extreme = (largest > 0) & (largest < 2.0**-64) | (largest > 2.0**64) & (largest < lib.xp.inf)
+    return lib.xp.sqrt(lib.xp.where(is_extreme, largest, 1))
+
+
+def over_square(lib: Library, values: Any, root: Any) -> Any:
+    """Return positive values over a square, at most the largest number.
+
+    In two steps: the reciprocal of the square, which XLA multiplies by, may leave the dtype.
+    """
+    largest = lib.limit(values.dtype, "max") * lib.xp.where(root < 1, root, 1)
+    for _ in range(2):
+        values = lib.rounded(lib.xp.where(values > largest, largest, values) / root)
+    return values
+
+
+def _hard_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any, axis: int) -> Any:
+    """Return the class ids, their targets, None for 1, and the targets of all other classes, None for 0."""
+    class_ids, smoothing = criterion.class_ids, criterion.label_smoothing
+    if criterion.where is not None:
+        class_ids = lib.xp.where(is_marked(lib, criterion.where, class_ids, logits.shape, axis), class_ids, -1)
+    if counted is not None:
+        class_ids = lib.xp.where(counted, class_ids, 0)
+    scale = None
+    if criterion.class_weights is not None:
+        scale = weights_of(lib, criterion.class_weights, class_ids, axis)
+    if is_off(smoothing):
+        return class_ids, scale, None
+    share, of_classes = _smoothing(lib, logits, criterion, axis)
+    targets = lib.xp.zeros_like(logits) + share * of_classes  # memory of its own, to be written to
+    place = place_of(lib, targets, class_ids, axis)
+    if scale is None:  # without weights, no class has more than the label
+        others = with_entry(lib, targets, place, axis, 0)
+        return class_ids, 1 - smoothing + share, others
+    label = (1 - smoothing) * scale + entry(lib, targets, place, axis)
+    targets = with_entry(lib, targets, place, axis, label)
+    largest = lib.xp.argmax(targets, axis=axis, keepdims=True)
+    largest = lib.xp.where(in_range(class_ids, logits.shape[axis]), largest, class_ids)
+    place = place_of(lib, targets, largest, axis)
+    scale = entry(lib, targets, place, axis)
+    return largest, scale, with_entry(lib, targets, place, axis, 0)
+
+
+def weights_of(lib: Library, class_weights: Any, class_ids: Any, axis: int) -> Any:
+    """Return the weight of each example's class, NaN where the id is out of range."""
+    shape = class_ids.shape
+    weights = lib.xp.broadcast_to(class_weights, (*shape[:axis], class_weights.shape[axis], *shape[axis + 1 :]))
+    return entry(lib, weights, place_of(lib, weights, class_ids, axis), axis)
+
+
+def _soft_targets(lib: Library, logits: Any, criterion: Criterion, axis: int) -> Any:
+    """Return the class with the largest target of each example, that target, and those of all other classes."""
+    targets = zero_excluded(lib, criterion.where, lib.convert(criterion.probabilities, logits.dtype))
+    if criterion.class_weights is not None:
+        targets = targets * zero_excluded(lib, criterion.where, criterion.class_weights)
+    if not is_off(criterion.label_smoothing):
+        share, of_classes = _smoothing(lib, logits, criterion, axis)
+        targets = (1 - criterion.label_smoothing) * targets + share * of_classes
+    largest = lib.xp.argmax(targets, axis=axis, keepdims=True)
+    others = lib.xp.where(is_entry(lib, targets, largest, axis), 0, targets)
+    # Not the maximum, whose derivative equal targets would share.
+    scale = entry(lib, targets, place_of(lib, targets, largest, axis), axis)
+    return largest, scale, others
+
+
+def _smoothing(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Any]:
+    """Return each class's share of what smoothing spreads, and the weights of the classes, 0 for those excluded."""
+    ones = zero_excluded(lib, criterion.where, ones_along(lib, logits, axis))
+    number = accurate_sum(lib, ones, (axis,))
+    share = criterion.label_smoothing / lib.xp.where(number < 1, 1, number)
+    return share, ones if criterion.class_weights is None else zero_excluded(
+        lib, criterion.where, criterion.class_weights
+    )
+
+
+def zero_excluded(lib: Library, where: Any, values: Any) -> Any:
+    """Return the values, with 0 for the classes that `where` excludes."""
+    return values if where is None else lib.xp.where(where, values, 0)
+
+
+def is_off(number: Any) -> bool:
+    """Return whether a number is known to be 0."""
+    return isinstance(number, float) and number == 0
