@@ -172,7 +172,7 @@ def test_kept_plans_hold_no_array_and_are_bounded():
     del logits, class_ids
     gc.collect()
     assert [reference() for reference in watched] == [None, None]
-    for function in (arrays._dtypes, options._plan):
+    for function in (arrays.layout_of, options._plan):
         assert function.cache_info().currsize <= 512
 
 

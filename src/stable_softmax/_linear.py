@@ -219,4 +219,5 @@ def _of_examples(loss: LinearLoss, losses: Any) -> Any:
 
 
 def _result(loss: LinearLoss, values: Any, dtype: Any) -> Any:
-    return loss.lib.result(loss.lib.convert(values, dtype))
+    values = loss.lib.convert(values, dtype)
+    return values if values.ndim else loss.lib.result(values)

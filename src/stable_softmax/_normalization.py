@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from stable_softmax._arguments.arrays import common_library, layout_of, where_of
+from stable_softmax._arguments.arrays import layout_of, where_of
 from stable_softmax._arguments.types import AnyArray, Array, Axis
 from stable_softmax._core.kernel import Kernel
 from stable_softmax._core.layout import Result
 from stable_softmax._execution.run import run
+from stable_softmax._libraries.common import common_library
 from stable_softmax._maths import kernels
 
 
@@ -121,8 +122,9 @@ def logsumexp(
 
 
 def _run(kernel: Kernel, logits: Any, axis: Axis, where: Any, dtype: Any, rows: Result = "rows") -> Any:
-    lib, logits, where = common_library({"logits": logits}, where=where)
-    layout = layout_of(lib, logits, axis, dtype)
-    where = None if where is None else where_of(lib, where, layout)
+    lib, own = common_library({"logits": logits} if where is None else {"logits": logits, "where": where})
+    logits = own["logits"]
+    layout = layout_of(lib, tuple(logits.shape), logits.dtype, axis, dtype)
+    where = None if where is None else where_of(lib, own["where"], layout)
     (result,) = run(kernel, lib, layout, logits, where, rows)
     return result

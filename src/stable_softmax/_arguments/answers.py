@@ -37,11 +37,12 @@ def check_shape_of_ids(answers: ShapeAndDtype, layout: Layout) -> None:
         )
 
 
-def class_ids_of(lib: Library, answers: Any, layout: Layout) -> Any:
+def class_ids_of(lib: Library, answers: Any, layout: Layout, dtype: Any) -> Any:
     """Return class ids with an axis of length 1 in the place of the class axis."""
     # The small dtypes cannot hold every class count, and PyTorch indexes with int64 only. Ids that wrap around here
     # become negative: they were out of range before, and still are.
-    return lib.expand_dims(lib.convert(answers, lib.default_dtype("integral")), layout.axes[0])
+    ids = answers if answers.dtype == dtype else lib.convert(answers, dtype)
+    return lib.expand_dims(ids, layout.axes[0])
 
 
 def _remedy_for_ids(given: tuple[int, ...], shape: tuple[int, ...], axis: int) -> str:

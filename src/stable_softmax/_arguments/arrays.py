@@ -9,29 +9,8 @@ import numpy as np
 
 from stable_softmax._arguments.types import Axis
 from stable_softmax._core.layout import Layout
-from stable_softmax._libraries import is_array, library_of
-from stable_softmax._libraries.refusals import check_is_array, type_name_of
+from stable_softmax._libraries import is_array
 from stable_softmax._libraries.standard import Library, native_dtype
-
-_NUMPY = (np.ndarray, np.generic)
-_NUMPY_OR_NONE = {np.ndarray, type(None)}
-
-
-def common_library(required: dict[str, Any], **optional: Any) -> tuple[Any, ...]:
-    """Return the library that arrays share, and each array as that library has it; None stays None."""
-    arrays = (*required.values(), *optional.values())
-    if {*map(type, required.values())} == {np.ndarray} and {*map(type, optional.values())} <= _NUMPY_OR_NONE:
-        return library_of(arrays[0]), *arrays  # as most often
-    given = required | {name: array for name, array in optional.items() if array is not None}
-    for name, array in given.items():
-        if type(array) is not np.ndarray:
-            check_is_array(name, array)
-    lib = _library_of(given)
-    for name, array in given.items():
-        _check_known_shape(name, array)
-    given = lib.on_one_mesh({name: _own(lib, array) for name, array in given.items()})
-    own = [given.get(name) for name in (*required, *optional)]
-    return lib.for_arrays(*given.values()), *own
 
 
 def kept_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,20 +33,22 @@ def kept_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def layout_of(lib: Library, logits: Any, axis: Axis, dtype: Any) -> Layout:
-    """Check shape and dtype of `logits`, `axis` and `dtype`, and find the dtype to work in."""
-    shape = tuple(logits.shape)
+@kept_if_possible
+def layout_of(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: Axis, dtype: Any) -> Layout:
+    """Check shape and dtype of logits, `axis` and `dtype`, and find the dtype to work in."""
     axes = _normalized_axes(axis, len(shape))
-    return Layout(shape, axes, *_dtypes(lib, logits.dtype, dtype))
+    floating = _floating_dtype(lib, logits_dtype)
+    result = floating if dtype is None else _result_dtype(lib, dtype)
+    return Layout(shape, axes, _working_dtype(lib, floating, result), result)
 
 
-def layout_along(lib: Library, logits: Any, axis: Any, dtype: Any) -> Layout:
+def layout_along(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: Any, dtype: Any) -> Layout:
     """Return the layout along one class axis."""
     try:
         index_of(axis)
     except TypeError:
         raise TypeError(f"axis must be an integer, not {axis!r}{remedy_for_index(axis)}") from None
-    return layout_of(lib, logits, axis, dtype)
+    return layout_of(lib, shape, logits_dtype, axis, dtype)
 
 
 def where_of(lib: Library, where: Any, layout: Layout) -> Any:
@@ -81,46 +62,6 @@ def where_of(lib: Library, where: Any, layout: Layout) -> Any:
         remedy = "; ignore_index leaves examples out of a loss" if is_of_examples else ""
         raise ValueError(f"where must broadcast to logits' shape {layout.shape}, not {tuple(where.shape)}{remedy}")
     return lib.xp.reshape(where, (1,) * missing + tuple(where.shape))
-
-
-def _check_known_shape(name: str, array: Any) -> None:
-    unknown = [length for length in array.shape if length is None or length != length]  # None in the standard
-    if unknown:
-        remedy = ": call compute_chunk_sizes() first" if unknown[0] is not None else ""  # NaN in Dask
-        raise ValueError(f"{name} must have a known shape, not {tuple(array.shape)}{remedy}")
-
-
-def _library_of(given: dict[str, Any]) -> Library:
-    others = [array for array in given.values() if not is_of_numpy(array)]
-    try:
-        lib = library_of(*(others or given.values()))
-    except TypeError as error:
-        raise TypeError(_mixed(given)) from error
-    if 0 < len(others) < len(given) and not lib.takes_numpy:
-        raise TypeError(_mixed(given))
-    return lib
-
-
-def _mixed(given: dict[str, Any]) -> str:
-    came = ", ".join(f"{name} is {type_name_of(array)}" for name, array in given.items())
-    return f"all arrays must come from one array library, but {came}: convert them to one"
-
-
-def _own(lib: Library, array: Any) -> Any:
-    """Return an array of the library as the work takes it, and NumPy's as one of the library."""
-    return lib.from_numpy(array) if is_of_numpy(array) and lib.takes_numpy else lib.own(array)
-
-
-def is_of_numpy(array: object) -> bool:
-    return isinstance(array, _NUMPY)
-
-
-@kept_if_possible
-def _dtypes(lib: Library, given: Any, dtype: Any) -> tuple[Any, Any]:
-    """Return the dtype to work in, and that of the result."""
-    floating = _floating_dtype(lib, given)
-    result = floating if dtype is None else _result_dtype(lib, dtype)
-    return _working_dtype(lib, floating, result), result
 
 
 def _normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:

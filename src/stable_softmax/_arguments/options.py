@@ -16,9 +16,7 @@ from stable_softmax._arguments.answers import (
     holds_class_ids,
 )
 from stable_softmax._arguments.arrays import (
-    common_library,
     index_of,
-    is_of_numpy,
     kept_if_possible,
     layout_along,
     plain_index,
@@ -26,11 +24,12 @@ from stable_softmax._arguments.arrays import (
     where_of,
 )
 from stable_softmax._arguments.types import Reduction
-from stable_softmax._arguments.values import checked_criterion, checked_number
+from stable_softmax._arguments.values import are_checked, checked_number, checked_probabilities, checked_weights
 from stable_softmax._core.criterion import Criterion
 from stable_softmax._core.layout import Layout, Result
 from stable_softmax._execution.run import apply, total
 from stable_softmax._libraries import is_array
+from stable_softmax._libraries.common import common_library, is_of_numpy
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.targets import example_weights, is_off, over_square, scale_root
 
@@ -48,9 +47,9 @@ class Loss(NamedTuple):
     vector: Any
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Options:
-    """The options of a loss, as they came."""
+    """The options of a loss, as they came, but for numbers of NumPy that have become scalars."""
 
     where: Any
     class_weights: Any
@@ -60,65 +59,90 @@ class Options:
     reduction: Reduction
     dtype: Any
 
+    def __post_init__(self) -> None:
+        if type(self.label_smoothing) is not float:
+            self.label_smoothing = _number("label_smoothing", self.label_smoothing)
+        if type(self.z_loss) is not float:
+            self.z_loss = _number("z_loss", self.z_loss)
+
+    def arrays(self) -> dict[str, Any]:
+        """Return those that are arrays, by their names."""
+        arrays = {}
+        if self.where is not None:
+            arrays["where"] = self.where
+        if self.class_weights is not None:
+            arrays["class_weights"] = self.class_weights
+        if type(self.label_smoothing) is not float and not isinstance(self.label_smoothing, Real):
+            arrays["label_smoothing"] = self.label_smoothing
+        if type(self.z_loss) is not float and not isinstance(self.z_loss, Real):
+            arrays["z_loss"] = self.z_loss
+        return arrays
+
 
 def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **vector: Any) -> Loss:
     """Check all arguments of a loss, and the vector that goes with a Hessian."""
-    required = {"logits": logits, "reference_answers": reference_answers, **vector}
-    lib, (logits, answers, *vectors), options = with_own_arrays(required, options)
+    given = {"logits": logits, "reference_answers": reference_answers, **vector}
+    lib, own, options = with_own_arrays(given, options)
+    logits = own["logits"]
     axis = axis if type(axis) is int else plain_index(axis)
-    kind = ShapeAndDtype(tuple(logits.shape), logits.dtype)
-    layout, criterion = criterion_of(lib, kind, reference_answers, answers, axis, options)
-    for array in vectors:
-        _check_vector(lib, array, layout)
+    layout, criterion = criterion_of(
+        lib, tuple(logits.shape), logits.dtype, reference_answers, own["reference_answers"], axis, options
+    )
+    if vector:
+        _check_vector(lib, own["vector"], layout)
     rows: Result = "examples" if options.reduction == "none" else "total"
-    return Loss(lib, layout, logits, criterion, rows, *(vectors or [None]))
+    return Loss(lib, layout, logits, criterion, rows, own.get("vector"))
 
 
-def with_own_arrays(
-    required: dict[str, Any], options: Options, **optional: Any
-) -> tuple[Library, tuple[Any, ...], Options]:
+def with_own_arrays(given: dict[str, Any], options: Options) -> tuple[Library, dict[str, Any], Options]:
     """Return the library that all arrays share, the arrays as its own, and the options with theirs.
 
     The first array is the one that the dtype of the result depends on.
     """
-    numbers = {"label_smoothing": options.label_smoothing, "z_loss": options.z_loss}
-    numbers = {name: n if type(n) is float else _number(name, n) for name, n in numbers.items()}
-    given = optional | {"where": options.where, "class_weights": options.class_weights}
-    given |= {name: None if isinstance(n, Real) else n for name, n in numbers.items()}
-    lib, *arrays = common_library(required, **given)
-    *arrays, where, class_weights, smoothing, z_loss = arrays
-    own = Options(
-        where=where,
-        class_weights=class_weights,
-        label_smoothing=numbers["label_smoothing"] if smoothing is None else smoothing,
-        ignore_index=options.ignore_index,
-        z_loss=numbers["z_loss"] if z_loss is None else z_loss,
-        reduction=options.reduction,
-        dtype=lib.autocast_dtype(arrays[0]) if options.dtype is None else options.dtype,
-    )
-    return lib, tuple(arrays), own
+    of_options = options.arrays()
+    given = given | of_options
+    lib, own = common_library(given)
+    if own is not given:
+        arrays = {name: own[name] for name in of_options}
+        dtype = lib.autocast_dtype(next(iter(own.values()))) if options.dtype is None else options.dtype
+        options = Options(**(options.__dict__ | arrays | {"dtype": dtype}))
+    return lib, own, options
 
 
 def criterion_of(
-    lib: Library, logits: ShapeAndDtype, reference_answers: Any, answers: Any, axis: Any, options: Options
+    lib: Library,
+    shape: tuple[int, ...],
+    logits_dtype: Any,
+    reference_answers: Any,
+    answers: Any,
+    axis: Any,
+    options: Options,
 ) -> tuple[Layout, Criterion]:
     """Check what logits are compared with: answers, as they came and as an array of the library, and options."""
-    kind = ShapeAndDtype(tuple(answers.shape), answers.dtype)
-    plan = _plan(lib, logits, kind, axis, options.label_smoothing, options.z_loss, options.reduction, options.dtype)
-    layout, holds_ids, ignore_index = plan.layout, plan.holds_ids, options.ignore_index
+    smoothing, z_loss, reduction, dtype = options.label_smoothing, options.z_loss, options.reduction, options.dtype
+    kind = tuple(answers.shape), answers.dtype
+    plan = _plan(lib, shape, logits_dtype, *kind, axis, smoothing, z_loss, reduction, dtype)
+    layout, ignored_id = plan.layout, None
+    where = None if options.where is None else where_of(lib, options.where, layout)
+    if options.ignore_index is not None:
+        ignored_id = _ignored_id_of(lib, options.ignore_index, reference_answers, plan.holds_ids)
+    class_ids = probabilities = weights = None
+    are_valid = False
+    if plan.holds_ids:
+        class_ids = class_ids_of(lib, answers, layout, plan.id_dtype)
+        are_valid = are_checked(lib, class_ids, where, ignored_id, answers, layout)
+    else:
+        probabilities = checked_probabilities(lib, answers, where, layout.working)
+    is_relative = reduction == "mean" and plan.holds_ids
+    if options.class_weights is not None:
+        weights = _class_weights_of(lib, options.class_weights, layout)
+        weights = checked_weights(lib, weights, layout.working, is_relative)
+    is_label = plan.is_label and where is None and weights is None and ignored_id is None
+    smoothing, z_loss, divisor = plan.label_smoothing, plan.z_loss, plan.divisor
     criterion = Criterion(
-        class_ids=class_ids_of(lib, answers, layout) if holds_ids else None,
-        probabilities=None if holds_ids else answers,
-        where=None if options.where is None else where_of(lib, options.where, layout),
-        class_weights=None if options.class_weights is None else _class_weights_of(lib, options.class_weights, layout),
-        label_smoothing=plan.label_smoothing,
-        z_loss=plan.z_loss,
-        divisor=plan.divisor,
-        ignored_id=None if ignore_index is None else _ignored_id_of(lib, ignore_index, reference_answers, holds_ids),
+        class_ids, probabilities, where, weights, smoothing, z_loss, divisor, ignored_id, are_valid, is_label
     )
-    is_relative = options.reduction == "mean" and holds_ids
-    criterion = checked_criterion(lib, criterion, answers, layout, is_relative)
-    if is_relative and not (criterion.class_weights is None and criterion.ignored_id is None):
+    if is_relative and not (weights is None and ignored_id is None):
         criterion = _over_weights(lib, criterion, layout)
     return layout, criterion
 
@@ -128,17 +152,23 @@ class _Plan(NamedTuple):
 
     layout: Layout
     holds_ids: bool
+    #: The dtype of class ids.
+    id_dtype: Any
     label_smoothing: Any
     z_loss: Any
     #: What losses are divided by, unless that is the sum of their weights: the number of examples for a mean.
     divisor: int
+    #: Whether this is class ids, and no number among the options counts.
+    is_label: bool
 
 
 @kept_if_possible
 def _plan(
     lib: Library,
-    logits: ShapeAndDtype,
-    answers: ShapeAndDtype,
+    shape: tuple[int, ...],
+    logits_dtype: Any,
+    shape_of_answers: tuple[int, ...],
+    dtype_of_answers: Any,
     axis: int,
     label_smoothing: Any,
     z_loss: Any,
@@ -146,7 +176,10 @@ def _plan(
     dtype: Any,
 ) -> _Plan:
     _check_reduction(reduction)
-    layout = _layout_of_loss(lib, logits, axis, dtype)
+    layout = layout_along(lib, shape, logits_dtype, axis, dtype)
+    if not layout.has_classes:
+        raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {shape}")
+    answers = ShapeAndDtype(shape_of_answers, dtype_of_answers)
     holds_ids = holds_class_ids(lib, answers, layout)
     check_shape = check_shape_of_ids if holds_ids else check_shape_of_probabilities
     check_shape(answers, layout)
@@ -154,9 +187,10 @@ def _plan(
     label_smoothing = checked_number(lib, "label_smoothing", label_smoothing, layout, largest=1.0)
     z_loss = checked_number(lib, "z_loss", z_loss, layout, largest)
     # A list, since the compiler of PyTorch refuses a generator here. The mean over no example is 0.
-    number = math.prod([length for i, length in enumerate(layout.shape) if i not in layout.axes])
+    number = math.prod([length for i, length in enumerate(shape) if i not in layout.axes])
     divisor = max(number, 1) if reduction == "mean" else 1
-    return _Plan(layout, holds_ids, label_smoothing, z_loss, divisor)
+    is_label = holds_ids and is_off(label_smoothing) and is_off(z_loss)
+    return _Plan(layout, holds_ids, lib.default_dtype("integral"), label_smoothing, z_loss, divisor, is_label)
 
 
 def _number(name: str, value: Any) -> Any:
@@ -177,13 +211,6 @@ def _check_reduction(reduction: object) -> None:
     meant = {"avg": "mean", "average": "mean", "batchmean": "mean"}.get(name, name.lower())
     hint = f"; did you mean {meant!r}?" if meant in ("none", "mean", "sum") else ""
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}{hint}")
-
-
-def _layout_of_loss(lib: Library, logits: ShapeAndDtype, axis: Any, dtype: Any) -> Layout:
-    layout = layout_along(lib, logits, axis, dtype)
-    if not layout.has_classes:
-        raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {layout.shape}")
-    return layout
 
 
 def _check_vector(lib: Library, vector: Any, layout: Layout) -> None:

@@ -3,10 +3,11 @@
 from typing import Any, NamedTuple
 
 from stable_softmax._arguments.answers import ShapeAndDtype, check_shape_of_ids, class_ids_of
-from stable_softmax._arguments.arrays import common_library, index_of, layout_along
+from stable_softmax._arguments.arrays import index_of, layout_along
 from stable_softmax._arguments.values import first_false
 from stable_softmax._core.layout import Layout
 from stable_softmax._libraries import is_array
+from stable_softmax._libraries.common import common_library
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.labels import relative_ids
 
@@ -26,21 +27,21 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
     """Check all arguments of statistics."""
     first_class = _first_class_of(first_class)
     first_array = first_class if is_array(first_class) else None
-    lib, logits, answers, first_array = common_library(
-        {"logits": logits}, reference_answers=reference_answers, first_class=first_array
-    )
+    given = {"logits": logits, "reference_answers": reference_answers, "first_class": first_array}
+    lib, own = common_library({name: array for name, array in given.items() if array is not None or name == "logits"})
+    logits, answers, first_array = (own.get(name) for name in given)
     if first_array is None:
         _check_range(lib, first_class)
     elif not lib.is_of_kind(first_array.dtype, "integral"):
         raise _no_integer(first_class)
-    layout = layout_along(lib, logits, axis, None)
+    layout = layout_along(lib, tuple(logits.shape), logits.dtype, axis, None)
     layout = layout._replace(dtype=layout.working)
     if answers is None:
         return LogitsOfPart(lib, layout, logits, _no_class_ids(lib, logits, layout))
     if not lib.is_of_kind(answers.dtype, "integral"):
         raise TypeError(f"reference_answers must be class ids of an integer dtype, not {answers.dtype}")
     check_shape_of_ids(ShapeAndDtype(tuple(answers.shape), answers.dtype), layout)
-    ids = class_ids_of(lib, answers, layout)
+    ids = class_ids_of(lib, answers, layout, lib.default_dtype("integral"))
     # Where conversion wraps around, it is to a negative number.
     first = first_class if first_array is None else lib.convert(first_array, ids.dtype)
     return LogitsOfPart(lib, layout, logits, relative_ids(lib, ids, first))

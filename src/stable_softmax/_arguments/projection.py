@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
-from stable_softmax._arguments.answers import ShapeAndDtype
 from stable_softmax._arguments.arrays import index_of
 from stable_softmax._arguments.options import Options, criterion_of, with_own_arrays
 from stable_softmax._arguments.values import as_float
@@ -43,16 +42,15 @@ def linear_loss_of(
     with_respect_to: Any = _VARIABLES,
 ) -> LinearLoss:
     """Check all arguments of a loss of projected features."""
-    required = {"features": features, "weight": weight, "reference_answers": reference_answers}
-    lib, (features, weight, answers, bias), options = with_own_arrays(required, options, bias=bias)
-    given = {"features": features, "weight": weight} | ({} if bias is None else {"bias": bias})
-    given = {name: _floating(lib, name, array) for name, array in given.items()}
+    given = {"features": features, "weight": weight, "reference_answers": reference_answers}
+    lib, own, options = with_own_arrays(given if bias is None else given | {"bias": bias}, options)
+    given = {name: _floating(lib, name, own[name]) for name in _VARIABLES if name in own}
     _check_shapes(given)
     result = lib.xp.result_type(*(array.dtype for array in given.values()))
-    kind = ShapeAndDtype((*features.shape[:-1], weight.shape[0]), result)
-    layout, criterion = criterion_of(lib, kind, reference_answers, answers, -1, options)
+    shape = (*given["features"].shape[:-1], given["weight"].shape[0])
+    layout, criterion = criterion_of(lib, shape, result, reference_answers, own["reference_answers"], -1, options)
     rows = math.prod(layout.shape[:-1])
-    given["features"] = lib.xp.reshape(given["features"], (rows, features.shape[-1]))
+    given["features"] = lib.xp.reshape(given["features"], (rows, given["features"].shape[-1]))
     fields = criterion._asdict()
     arrays = {name: _in_rows(lib, field, layout, rows) for name, field in fields.items() if is_array(field)}
     settings = Settings(

@@ -5,7 +5,6 @@ from numbers import Real
 from typing import Any
 
 from stable_softmax._arguments.arrays import wider_dtype
-from stable_softmax._core.criterion import Criterion
 from stable_softmax._core.layout import Layout
 from stable_softmax._execution.run import apply
 from stable_softmax._libraries import is_array
@@ -16,32 +15,13 @@ from stable_softmax._maths.labels import in_range, is_marked
 _LEAST_TARGET = -1e-3
 
 
-def checked_criterion(
-    lib: Library, criterion: Criterion, reference_answers: Any, layout: Layout, relative: bool
-) -> Criterion:
-    """Raise for the first bad answer or weight where values can be read for free; elsewhere, make it NaN in the end.
-
-    Only the ratios of relative weights matter, which therefore may lie beyond the dtype that the work is done in.
-    """
-    if criterion.class_ids is not None:
-        are_valid = _are_checked(lib, criterion, reference_answers, layout)
-        criterion = criterion._replace(are_valid=are_valid)
-    else:
-        criterion = criterion._replace(probabilities=_checked_probabilities(lib, criterion, layout.working))
-    if criterion.class_weights is None:
-        return criterion
-    dtype = layout.working
-    if relative and lib.is_of_kind(criterion.class_weights.dtype, "real floating"):
-        dtype = wider_dtype(lib, dtype, criterion.class_weights.dtype)
-    return criterion._replace(class_weights=_checked_weights(lib, criterion.class_weights, dtype))
-
-
-def _are_checked(lib: Library, criterion: Criterion, reference_answers: Any, layout: Layout) -> bool:
-    """Refuse an id that is out of range, or that `where` excludes, unless it is the one to ignore.
+def are_checked(
+    lib: Library, class_ids: Any, where: Any, ignored_id: int | None, reference_answers: Any, layout: Layout
+) -> bool:
+    """Raise for the first class id that is out of range, or that `where` excludes, unless it is the one to ignore.
 
     Return whether values could be read.
     """
-    class_ids, where, ignored_id = criterion.class_ids, criterion.where, criterion.ignored_id
     # These alone: while PyTorch differentiates with respect to logits, labels are what they were.
     lib = lib.for_arrays(class_ids) if where is None else lib.for_arrays(class_ids, where)
     if not lib.reads_values:
@@ -63,9 +43,8 @@ def _are_checked(lib: Library, criterion: Criterion, reference_answers: Any, lay
     return True
 
 
-def _checked_probabilities(lib: Library, criterion: Criterion, dtype: Any) -> Any:
-    """Return the target probabilities; raise for the first negative one that `where` keeps, or make them NaN."""
-    probabilities, where = criterion.probabilities, criterion.where
+def checked_probabilities(lib: Library, probabilities: Any, where: Any, dtype: Any) -> Any:
+    """Return target probabilities; raise for the first negative one that `where` keeps, or make them NaN."""
     if lib.bits_of(probabilities.dtype) <= 8:  # which PyTorch has no comparison for
         probabilities = lib.convert(probabilities, dtype)
     own = lib.for_arrays(probabilities) if where is None else lib.for_arrays(probabilities, where)
@@ -93,8 +72,13 @@ def _is_negative(probabilities: Any, where: Any) -> Any:
     return is_negative if where is None else is_negative & where
 
 
-def _checked_weights(lib: Library, class_weights: Any, dtype: Any) -> Any:
-    """Return the weights in a dtype; raise for the first bad one, or make them NaN."""
+def checked_weights(lib: Library, class_weights: Any, dtype: Any, is_relative: bool) -> Any:
+    """Return class weights in a dtype; raise for the first bad one, or make them NaN.
+
+    Only the ratios of relative weights matter, which therefore may lie beyond the dtype.
+    """
+    if is_relative and lib.is_of_kind(class_weights.dtype, "real floating"):
+        dtype = wider_dtype(lib, dtype, class_weights.dtype)
     is_integral = lib.is_of_kind(class_weights.dtype, "integral")
     if is_integral or wider_dtype(lib, dtype, class_weights.dtype) == dtype:
         class_weights = lib.convert(class_weights, dtype)

@@ -24,3 +24,5 @@ class Criterion(NamedTuple):
     ignored_id: int | None = None
     #: Whether the class ids of all examples that count are known to be in range.
     are_valid: bool = False
+    #: Whether this is known to be class ids and nothing else.
+    is_label: bool = False

@@ -55,7 +55,7 @@ def total_of_chunks(values: Any) -> Any:
     """Return the sum of all values, as an array without dimensions, from the sums of the chunks."""
 
     def total(chunk: Any, **_: Any) -> Any:
-        return _on_chunk(sum_of_all)(chunk)
+        return _on_chunk(sum_of_all)(chunk, (1,) * chunk.ndim)
 
     return reduction(values, total, total, keepdims=True, dtype=values.dtype).reshape(())
 

@@ -13,11 +13,13 @@ def run_on_rows(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, axes: tuple[int, ...], **into: Any
 ) -> tuple[Any, ...]:
     """Return an array for each result, which may be in given memory (`into`); of a total, the values to add."""
-    if lib.writes and len(axes) == 1:
+    if lib.writes and len(axes) == 1 and not lib.is_steady(logits, operands, axes[0]):
         if not _is_arranged(lib, logits, axes[0]):
             return _run_on_views(kernel, lib, layout, logits, operands, axes, **into)
         logits, operands = lib.steady(logits, operands, axes[0])
-    values = kernel.whole(lib, lib.convert(logits, layout.working), operands, axes=axes, **into)
+    if logits.dtype != layout.working:
+        logits = lib.convert(logits, layout.working)
+    values = kernel.whole(lib, logits, operands, axes=axes, **into)
     return values if isinstance(values, tuple) else (values,)
 
 
@@ -56,15 +58,14 @@ def kept(lib: Library, values: tuple[Any, ...], layout: Layout, results: tuple[R
         if result == "classes":
             return lib.convert(value, layout.dtype)
         if result == "total":
-            return lib.xp.reshape(sum_of_all(lib, value), (1,) * len(layout.shape))
+            return sum_of_all(lib, value, (1,) * len(layout.shape))
         return value
 
     return tuple([kept(value, result) for value, result in zip(values, results, strict=True)])
 
 
-def sum_of_all(lib: Library, values: Any) -> Any:
-    """Return the sum of all values, with as many dimensions as they have, each of length 1."""
-    shape = (1,) * values.ndim
+def sum_of_all(lib: Library, values: Any, shape: tuple[int, ...]) -> Any:
+    """Return the sum of all values, in a shape of one entry."""
     if lib.reads_values:
-        values = lib.xp.reshape(values, (-1,))
-    return lib.xp.reshape(accurate_sum(lib, values, tuple(range(values.ndim))), shape)
+        values = lib.reshape(values, (-1,))
+    return lib.reshape(accurate_sum(lib, values, tuple(range(values.ndim))), shape)

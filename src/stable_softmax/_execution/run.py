@@ -1,6 +1,7 @@
 """Runs a kernel over logits: in memory, or in the chunks of which their library makes arrays."""
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 from stable_softmax._core.kernel import Kernel
@@ -20,14 +21,14 @@ def run(
     gets as it is.
     """
     results = kernel.results[rows]
-    if lib.has_chunks:
-        from stable_softmax._execution import chunks
+    with lib.in_silence():
+        if lib.has_chunks:
+            from stable_softmax._execution import chunks
 
-        values = chunks.run_on_chunks(kernel, layout, logits, operands, results)
-    else:
-        with lib.in_silence():
+            values = chunks.run_on_chunks(kernel, layout, logits, operands, results)
+        else:
             values = run_in_memory(kernel, lib, layout, logits, operands, results)
-    return tuple([_finished(lib, value, result, layout) for value, result in zip(values, results, strict=True)])
+        return tuple(map(_finished, repeat(lib), repeat(layout), values, results))
 
 
 def apply(function: Callable[..., Any], lib: Library, *operands: Any, like: Any = None) -> Any:
@@ -45,17 +46,23 @@ def apply(function: Callable[..., Any], lib: Library, *operands: Any, like: Any 
 
 def total(lib: Library, values: Any) -> Any:
     """Return the sum of all values, as an array without dimensions."""
+    with lib.in_silence():
+        return _total(lib, values)
+
+
+def _total(lib: Library, values: Any) -> Any:
     if lib.has_chunks:
         from stable_softmax._execution import chunks
 
         return chunks.total_of_chunks(values)
-    with lib.in_silence():
-        return lib.xp.reshape(sum_of_all(lib, values), ())
+    return sum_of_all(lib, values, ())
 
 
-def _finished(lib: Library, value: Any, result: Result, layout: Layout) -> Any:
+def _finished(lib: Library, layout: Layout, value: Any, result: Result) -> Any:
     if result == "total":
-        value = total(lib, value)
+        value = _total(lib, value)
     elif result == "examples":
-        value = lib.xp.squeeze(value, axis=layout.axes)
-    return lib.result(lib.convert(value, layout.dtype))
+        value = lib.squeeze(value, layout.axes)
+    if value.dtype != layout.dtype:
+        value = lib.convert(value, layout.dtype)
+    return value if value.ndim else lib.result(value)

@@ -26,8 +26,7 @@ _LIBRARIES: dict[ModuleType, Library] = {}
 
 def library_of(*arrays: Any) -> Library:
     """Return what the library that all arrays are of lets the code do with them."""
-    torch = _compiling_torch()
-    if torch and all(isinstance(array, torch.Tensor) for array in arrays):  # pragma: no cover - traced, never run
+    if "torch._dynamo" in sys.modules and is_compiled_torch(*arrays):  # pragma: no cover - traced, never run
         from stable_softmax._libraries.torch import TRACED
 
         return TRACED
@@ -40,8 +39,18 @@ def library_of(*arrays: Any) -> Library:
 
 def is_array(value: Any) -> bool:
     """Whether a value is an array, traced ones included."""
-    torch = _compiling_torch()
-    return isinstance(value, torch.Tensor) if torch else is_array_api_obj(value)
+    return is_compiled_torch(value) or is_array_api_obj(value)
+
+
+def is_compiled_torch(*values: Any) -> bool:
+    """Whether these are tensors that PyTorch compiles.
+
+    It warns of caches, such as those in array-api-compat's answers.
+    """
+    if "torch._dynamo" not in sys.modules:  # nor may PyTorch be there as a whole, while another thread imports it
+        return False
+    torch: Any = sys.modules["torch"]
+    return torch.compiler.is_compiling() and all(isinstance(value, torch.Tensor) for value in values)
 
 
 def _library(xp: ModuleType) -> Library:
@@ -50,11 +59,3 @@ def _library(xp: ModuleType) -> Library:
         return Library(xp)
     library: Library = import_module(f"stable_softmax._libraries.{name}").LIBRARY
     return library
-
-
-def _compiling_torch() -> Any:
-    """Return PyTorch while it compiles: it warns of caches, such as those in array-api-compat's answers."""
-    if "torch._dynamo" not in sys.modules:  # nor may PyTorch be there as a whole, while another thread imports it
-        return None
-    torch: Any = sys.modules["torch"]
-    return torch if torch.compiler.is_compiling() else None

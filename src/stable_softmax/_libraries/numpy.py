@@ -1,7 +1,7 @@
 """NumPy, whose values are there, whose memory can be written to, and in which the start of an operation counts."""
 
 import math
-from contextlib import AbstractContextManager
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -14,6 +14,8 @@ _SHORT = 48
 # Of more short rows than this, adding up columns takes less time, although these are copied.
 _MANY_ROWS = 256
 _UNSIGNED = {"f": np.uint32, "d": np.uint64}
+# Up to so many entries, it is kept where rows start.
+_SMALL = 4096
 _KINDS = {"bool": "b", "integral": "iu", "real floating": "f"}
 
 
@@ -26,13 +28,13 @@ class NumPy(Library):
     runs_on_one_thread = True
     short_rows = _SHORT
 
+    in_silence = staticmethod(partial(np.errstate, all="ignore"))
+    limit = staticmethod(cache(lambda dtype, name: getattr(np.finfo(dtype), name)))  # may be beyond Python's floats
+
     def is_of_kind(self, dtype: Any, *kinds: str) -> bool:
         if not isinstance(dtype, np.dtype):
             return super().is_of_kind(dtype, *kinds)
         return any(dtype.kind in _KINDS[kind] for kind in kinds)
-
-    def limit(self, dtype: Any, name: str) -> Any:
-        return getattr(np.finfo(dtype), name)  # which may be beyond Python's floats
 
     def dtype_named(self, name: str) -> Any:
         return getattr(np, name) if hasattr(np, name) else numpy_dtype_named(name)
@@ -52,17 +54,20 @@ class NumPy(Library):
             return values.astype(dtype)
 
     def result(self, values: Any) -> Any:
-        return values[()] if values.ndim == 0 else values  # a scalar
-
-    def in_silence(self) -> AbstractContextManager[Any]:
-        return np.errstate(all="ignore")
+        return values[()]  # a scalar
 
     def clip(self, values: Any, smallest: float | None, largest: float | None) -> Any:
         values = values if smallest is None else np.maximum(values, smallest)
         return values if largest is None else np.minimum(values, largest)
 
+    def reshape(self, array: Any, shape: tuple[int, ...]) -> Any:
+        return array.reshape(shape)
+
     def expand_dims(self, array: Any, axis: int) -> Any:
         return array.reshape((*array.shape[:axis], 1, *array.shape[axis:]))
+
+    def squeeze(self, array: Any, axes: tuple[int, ...]) -> Any:
+        return array.squeeze(axes)
 
     def indices_along(self, length: int, like: Any, dtype: Any) -> Any:
         del like
@@ -70,20 +75,17 @@ class NumPy(Library):
 
     def positions_of(self, rows: Any, indices: Any, axis: int) -> Any:
         """Return the places in the flattened rows."""
-        size, classes, after = rows.size, rows.shape[axis], math.prod(rows.shape[axis + 1 :])
-        starts = np.arange(0, size, max(classes * after, 1))  # of no rows, 0 is no step
-        if after > 1:
-            return (starts[:, None] + np.arange(after)).reshape(indices.shape) + indices * after
-        return starts.reshape(indices.shape) + indices
+        starts = (_kept_starts if rows.size <= _SMALL else _starts_of_rows)(rows.shape, axis)
+        return starts + (indices if axis == rows.ndim - 1 else indices * math.prod(rows.shape[axis + 1 :]))
 
     def pick(self, rows: Any, positions: Any) -> Any:
         if rows.flags.c_contiguous:
-            return rows.reshape(-1)[positions]
+            return rows.take(positions)
         return rows[np.unravel_index(positions, rows.shape)]
 
     def put(self, rows: Any, positions: Any, values: Any) -> Any:
         if rows.flags.c_contiguous:
-            rows.reshape(-1)[positions] = values
+            rows.put(positions, values)
         else:
             rows[np.unravel_index(positions, rows.shape)] = values
         return rows
@@ -96,23 +98,23 @@ class NumPy(Library):
         if unsigned is None:
             return super().lie_within(values, largest)
         # The bits of positive numbers are in the order of the numbers, and before those of negative ones and of NaN.
-        return values.size == 0 or bool(
-            np.maximum.reduce(values.view(unsigned), axis=None) <= values.dtype.type(largest).view(unsigned)
-        )
+        bits = values.view(unsigned)
+        return values.size == 0 or bits.item(bits.argmax()) <= _bits_of(values.dtype.type, largest)
 
     def are_in_range(self, class_ids: Any, classes: int) -> bool:
         # As unsigned integers, the negative ones are the largest.
-        return class_ids.size == 0 or bool(np.maximum.reduce(class_ids.view(np.uint64), axis=None) < classes)
+        ids = class_ids.view(np.uint64)
+        return class_ids.size == 0 or ids.item(ids.argmax()) < classes
 
     def maximum(self, rows: Any, axes: tuple[int, ...]) -> Any:
         if axes != (rows.ndim - 1,) or rows.size == 0 or not rows.flags.c_contiguous:
             return np.maximum.reduce(rows, axis=axes, keepdims=True)
         # A reduction along the last axis takes 40 ns more for each row.
-        maxima = np.maximum.reduceat(rows.reshape(-1), np.arange(0, rows.size, rows.shape[-1]))
-        return maxima.reshape(*rows.shape[:-1], 1)
+        starts = (_kept_starts if rows.size <= _SMALL else _starts_of_rows)(rows.shape, rows.ndim - 1)
+        return np.maximum.reduceat(rows.ravel(), starts.ravel()).reshape(starts.shape)
 
     def sum(self, terms: Any, axis: int) -> Any:
-        """Return the sum over an axis, which is kept with length 1.
+        """Return the sum over an axis of not too many terms, which is kept with length 1.
 
         The order of the additions depends on nothing but the number of the terms, and on whether the axis is the last.
         """
@@ -126,6 +128,9 @@ class NumPy(Library):
             columns = terms.reshape(-1, terms.shape[axis]).T.copy()
             return _sum_of_columns(columns).reshape(*terms.shape[:axis], 1)
         return np.add.reduce(terms, axis=axis, keepdims=True)
+
+    def adds_at_once(self, terms: Any, axis: int) -> bool:
+        return terms.shape[axis] <= _SHORT or terms.shape[axis] <= self.longest_sum(terms, axis)
 
     def longest_sum(self, terms: Any, axis: int) -> int:
         # Four of the shortest vector registers are added up one after another.
@@ -148,6 +153,9 @@ class NumPy(Library):
 
     def with_neighbours(self, array: Any) -> Any:
         return array if self.are_neighbours(array, -1) else np.ascontiguousarray(array)
+
+    def is_steady(self, logits: Any, _operands: Any, axis: int) -> bool:
+        return logits.flags.c_contiguous and axis == logits.ndim - 1
 
     def steady(self, logits: Any, operands: Any, axis: int) -> tuple[Any, Any]:
         """Return logits such that what is computed from them lies in one order, for any number of rows.
@@ -177,6 +185,22 @@ def is_unsteady(array: Any, strides: tuple[int, ...], axis: int) -> bool:
         for i, (length, stride) in enumerate(zip(array.shape, strides, strict=True))
     ]
     return True in unsteady
+
+
+def _starts_of_rows(shape: tuple[int, ...], axis: int) -> Any:
+    """Return the places of the first classes in flattened rows."""
+    after = math.prod(shape[axis + 1 :])
+    rows = (*shape[:axis], 1, *shape[axis + 1 :])
+    starts = np.arange(math.prod(shape[:axis])) * (shape[axis] * after)
+    return (starts[:, None] + np.arange(after)).reshape(rows)
+
+
+_kept_starts = lru_cache(maxsize=128)(_starts_of_rows)
+
+
+@cache
+def _bits_of(kind: Any, number: float) -> int:
+    return int(kind(number).view(_UNSIGNED[np.dtype(kind).char]))
 
 
 def _sum_of_columns(columns: Any) -> Any:

@@ -135,7 +135,7 @@ class Library:
         return values if values.dtype == dtype else self.xp.astype(values, dtype)
 
     def result(self, values: Any) -> Any:
-        """Return a result in the form that the library's own functions have."""
+        """Return a result without dimensions in the form that the library's own functions have."""
         return values
 
     def without_gradient(self, array: Any) -> Any:
@@ -182,9 +182,17 @@ class Library:
 
     # Rows and class ids
 
+    def reshape(self, array: Any, shape: tuple[int, ...]) -> Any:
+        """Return an array in another shape."""
+        return self.xp.reshape(array, shape)
+
     def expand_dims(self, array: Any, axis: int) -> Any:
         """Return an array with one more axis, of length 1."""
         return self.xp.expand_dims(array, axis=axis)
+
+    def squeeze(self, array: Any, axes: tuple[int, ...]) -> Any:
+        """Return an array without axes, of length 1."""
+        return self.xp.squeeze(array, axis=axes)
 
     def indices_along(self, length: int, like: Any, dtype: Any) -> Any:
         """Return 0, 1, ... on the device, or the devices, of an array."""
@@ -251,6 +259,11 @@ class Library:
         """Return the sum over an axis of at most `longest_sum` terms, which is kept with length 1."""
         return self.xp.sum(terms, axis=axis, keepdims=True)
 
+    def adds_at_once(self, terms: Any, axis: int) -> bool:
+        """Whether there are no more terms along an axis than `longest_sum` allows, or nobody knows how many."""
+        length = terms.shape[axis]
+        return not self.is_known(length) or length <= self.longest_sum(terms, axis)
+
     def longest_sum(self, _terms: Any, _axis: int) -> int:
         """Return how many terms `sum` adds nearly as a tree, or as few that their order does not matter."""
         return 8
@@ -294,6 +307,10 @@ class Library:
     def with_neighbours(self, array: Any) -> Any:
         """Return an array such that the entries along its last axis lie next to each other, if it lies in memory."""
         return array
+
+    def is_steady(self, _logits: Any, _operands: Any, _axis: int) -> bool:
+        """Whether it is seen at once that `steady` has nothing to do, and that the class axis is the last in memory."""
+        return False
 
     def steady(self, logits: Any, operands: Any, _axis: int) -> tuple[Any, Any]:
         """Return arrays such that what is computed from them lies in one order in memory, for any number of rows."""

@@ -5,40 +5,34 @@ Softmax, loss and gradient need no more than weights in proportion to the probab
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.sums import sum_without_maximum
 
 
-class Weights(NamedTuple):
-    """Numbers in proportion to the probabilities of each row."""
+def weights_of(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> tuple[Any, Any]:
+    """Return weights, and the shift `z - log(w)`: one number for each row, or for all.
 
-    values: Any
-    #: `z - log(w)`: one number for each row, or for all. None where the library itself gives the probabilities, whose
-    #: sum is 1 but for rounding.
-    shift: Any
-
-
-def weights_of(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Weights:
-    """Return what takes the least time: the library's own probabilities in one pass, or else exponentials.
-
-    These need no shift, and so no pass for it, where values can be read and fit.
+    They are what takes the least time: the library's own probabilities in one pass, whose sum is 1 but for rounding,
+    and whose shift is not known, None; or else exponentials. These need no shift, and so no pass for it, where values
+    can be read and fit.
     """
+    xp = lib.xp
     probabilities = lib.softmax(logits, axes, into)
     if probabilities is not None:
-        return Weights(probabilities, None)
+        return probabilities, None
     maximum = lib.maximum(logits, axes)
     if not lib.reads_values:
-        return Weights(lib.xp.exp(difference(lib, logits, maximum)), maximum)
+        return xp.exp(difference(lib, logits, maximum)), maximum
     # What is not shifted is not rounded either. A row's maximum is at least 0 after the shift, so that what underflows
     # is negligible; and at most so much, even where it is rounded, that its exponential times any number of classes
     # fits.
-    largest = 31.0 if logits.dtype == lib.xp.float32 else 511.0
+    largest = 31.0 if logits.dtype == xp.float32 else 511.0
     if lib.lie_within(maximum, largest):
-        return Weights(computed(lib.xp.exp, logits, into=into), 0.0)
+        return xp.exp(logits) if into is None else xp.exp(logits, out=into), 0.0
     shift = maximum - lib.clip(maximum, 0.0, largest)
-    return Weights(lib.in_place(lib.xp.exp, difference(lib, logits, shift, into)), shift)
+    return lib.in_place(xp.exp, difference(lib, logits, shift, into)), shift
 
 
 def difference(lib: Library, logits: Any, shift: Any, into: Any = None) -> Any:
@@ -67,7 +61,7 @@ def exponentials_below(lib: Library, logits: Any, maximum: Any, axes: tuple[int,
 def exponentials_in_one_pass(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `exp(z - m)` from the library's own probabilities, if it has them in one pass; else None."""
     probabilities = lib.softmax(logits, axes)
-    return None if probabilities is None else over(lib, probabilities, lib.maximum(probabilities, axes))
+    return None if probabilities is None else quotient(lib, probabilities, lib.maximum(probabilities, axes), 0.0)
 
 
 def log_total(lib: Library, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
@@ -79,20 +73,20 @@ def log_total(lib: Library, exponentials: Any, axes: tuple[int, ...], small: Any
 
 
 def quotient(lib: Library, numerators: Any, total: Any, shift: Any, divisor: int = 1) -> Any:
-    """Return the numerators over `divisor` times the sum of weights, which have been shifted like this."""
+    """Return the numerators over `divisor` times the sum of weights, which have been shifted like this.
+
+    It is in the place of the numerators, which nothing but this code has, where values can be read.
+    """
     if shift is None:
         # The library's own sum may add one term after another, and is then off by much for all terms of a row.
         total = lib.xp.where(lib.xp.abs(total - 1) <= 8 * lib.limit(total.dtype, "eps"), 1, total)
         if divisor == 1 and lib.reads_values and not lib.is_any(total != 1):
             return numerators
-    return over(lib, numerators, total if divisor == 1 else total * divisor)
-
-
-def over(lib: Library, numerators: Any, denominators: Any) -> Any:
-    """Return the quotient, in the place of the numerators where nothing but this code has them."""
+    if divisor != 1:
+        total = total * divisor
     if not lib.reads_values:
-        return numerators / denominators
-    numerators /= denominators
+        return numerators / total
+    numerators /= total
     return numerators
 
 

@@ -21,7 +21,7 @@ def masked_log_softmax(lib: Library, logits: Any, where: Any, axes: tuple[int, .
 
 def masked_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...]) -> Any:
     """Return the logarithm of the sum of the exponentials of what is left: of nothing, that of 0."""
-    if _is_empty(logits, axes):
+    if 0 in logits.shape and _is_empty(logits, axes):
         return lib.xp.sum(logits, axis=axes, keepdims=True) - lib.xp.inf
     if where is None:
         return _along(lib, normalization.logsumexp, logits, axes)
@@ -39,10 +39,12 @@ def _normalized(
     into: Any,
     excluded: float,
 ) -> Any:
-    if _is_empty(logits, axes):
+    if 0 in logits.shape and _is_empty(logits, axes):
         return logits * 1
     if where is None:
-        return _along(lib, function, logits, axes, into)
+        if len(axes) == 1:
+            return function(lib, logits, axes=axes, into=into)
+        return _along(lib, function, logits, axes)
     any_left = lib.xp.any(where, axis=axes, keepdims=True)
     return lib.xp.where(where, _along(lib, function, _masked(lib, logits, where, any_left), axes), excluded)
 
@@ -53,12 +55,12 @@ def _masked(lib: Library, logits: Any, where: Any, any_left: Any) -> Any:
     return lib.xp.where(where, logits, otherwise)
 
 
-def _along(lib: Library, function: Callable[..., Any], logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+def _along(lib: Library, function: Callable[..., Any], logits: Any, axes: tuple[int, ...]) -> Any:
     if not axes:  # a single number, which is its own row
         return lib.xp.reshape(function(lib, lib.xp.reshape(logits, (1,)), axes=(0,)), ())
     if can_merge(lib, logits, axes):
         return along_one_axis(lib, function, logits, axes)
-    return function(lib, logits, axes=axes, into=into)
+    return function(lib, logits, axes=axes)
 
 
 def _is_empty(logits: Any, axes: tuple[int, ...]) -> bool:

@@ -22,11 +22,12 @@ def accurate_sum(lib: Library, terms: Any, axes: tuple[int, ...]) -> Any:
         if total is not None:
             return total
     for axis in axes:
-        if lib.is_known(terms.shape[axis]) and terms.shape[axis] > lib.longest_sum(terms, axis):
-            in_blocks = lib.sums_neighbours(terms, axis)
-            terms = _sum_in_blocks(lib, terms, axis) if in_blocks else _sum_by_folding(lib, terms, axis)
-        else:
+        if lib.adds_at_once(terms, axis):
             terms = lib.sum(terms, axis)
+        elif lib.sums_neighbours(terms, axis):
+            terms = _sum_in_blocks(lib, terms, axis)
+        else:
+            terms = _sum_by_folding(lib, terms, axis)
     return terms
 
 
@@ -57,15 +58,15 @@ def sum_without_maximum(lib: Library, exponentials: Any, axes: tuple[int, ...], 
 
 def _sum_in_blocks(lib: Library, terms: Any, axis: int) -> Any:
     """Return the sum over an axis as sums of blocks, then of blocks of these sums."""
-    while terms.shape[axis] > (length := lib.longest_sum(terms, axis)):
-        terms = _block_sums(lib, terms, axis, length)
+    while not lib.adds_at_once(terms, axis):
+        terms = _block_sums(lib, terms, axis, lib.longest_sum(terms, axis))
     return lib.sum(terms, axis)
 
 
 def _sum_by_folding(lib: Library, terms: Any, axis: int) -> Any:
     """Return the sum over an axis by adding its parts to the first of them, until few terms are left."""
     left_over = []
-    while terms.shape[axis] > lib.longest_sum(terms, axis):
+    while not lib.adds_at_once(terms, axis):
         terms, rest = lib.fold(terms, axis)
         if rest.shape[axis]:
             left_over.append(lib.sum(rest, axis))

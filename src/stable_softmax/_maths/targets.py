@@ -44,6 +44,8 @@ def is_plain(targets: Targets) -> bool:
 
 def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
     """Return the logits, with -inf for what `where` excludes and 0 for what does not count, and their targets."""
+    if criterion.is_label:
+        return logits, Targets(criterion.class_ids, divisor=criterion.divisor, are_valid=criterion.are_valid)
     if criterion.where is not None:
         logits = lib.xp.where(criterion.where, logits, -lib.xp.inf)
     counted = counted_of(lib, criterion, axis)

@@ -1,0 +1,61 @@
+"""The library that the arrays of a call share, and these arrays as it has them."""
+
+from typing import Any
+
+import numpy as np
+
+from stable_softmax._libraries import library_of
+from stable_softmax._libraries.refusals import check_is_array, type_name_of
+from stable_softmax._libraries.standard import Library
+
+_NUMPY = (np.ndarray, np.generic)
+_PLAIN_NUMPY = {np.ndarray}
+
+
+def common_library(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
+    """Return the library that arrays share, and all by their names as that library has them: unchanged, if they can be.
+
+    NumPy's arrays may come beside those of a library whose own functions take them.
+    """
+    if {*map(type, given.values())} == _PLAIN_NUMPY:  # as most often
+        return library_of(next(iter(given.values()))), given
+    for name, array in given.items():
+        if type(array) is not np.ndarray:
+            check_is_array(name, array)
+    lib = _library_of(given)
+    for name, array in given.items():
+        _check_known_shape(name, array)
+    own = lib.on_one_mesh({name: _own(lib, array) for name, array in given.items()})
+    return lib.for_arrays(*own.values()), own
+
+
+def _check_known_shape(name: str, array: Any) -> None:
+    unknown = [length for length in array.shape if length is None or length != length]  # None in the standard
+    if unknown:
+        remedy = ": call compute_chunk_sizes() first" if unknown[0] is not None else ""  # NaN in Dask
+        raise ValueError(f"{name} must have a known shape, not {tuple(array.shape)}{remedy}")
+
+
+def _library_of(given: dict[str, Any]) -> Library:
+    others = [array for array in given.values() if not is_of_numpy(array)]
+    try:
+        lib = library_of(*(others or given.values()))
+    except TypeError as error:
+        raise TypeError(_mixed(given)) from error
+    if 0 < len(others) < len(given) and not lib.takes_numpy:
+        raise TypeError(_mixed(given))
+    return lib
+
+
+def _mixed(given: dict[str, Any]) -> str:
+    came = ", ".join(f"{name} is {type_name_of(array)}" for name, array in given.items())
+    return f"all arrays must come from one array library, but {came}: convert them to one"
+
+
+def _own(lib: Library, array: Any) -> Any:
+    """Return an array of the library as the work takes it, and NumPy's as one of the library."""
+    return lib.from_numpy(array) if is_of_numpy(array) and lib.takes_numpy else lib.own(array)
+
+
+def is_of_numpy(array: object) -> bool:
+    return isinstance(array, _NUMPY)
