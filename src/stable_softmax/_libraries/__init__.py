@@ -26,7 +26,8 @@ _LIBRARIES: dict[ModuleType, Library] = {}
 
 def library_of(*arrays: Any) -> Library:
     """Return what the library that all arrays are of lets the code do with them."""
-    if "torch._dynamo" in sys.modules and is_compiled_torch(*arrays):  # pragma: no cover - traced, never run
+    torch = _compiling_torch() if "torch._dynamo" in sys.modules else None
+    if torch and all(isinstance(array, torch.Tensor) for array in arrays):  # pragma: no cover - traced, never run
         from stable_softmax._libraries.torch import TRACED
 
         return TRACED
@@ -39,18 +40,15 @@ def library_of(*arrays: Any) -> Library:
 
 def is_array(value: Any) -> bool:
     """Whether a value is an array, traced ones included."""
-    return is_compiled_torch(value) or is_array_api_obj(value)
+    torch = _compiling_torch() if "torch._dynamo" in sys.modules else None
+    return isinstance(value, torch.Tensor) if torch else is_array_api_obj(value)
 
 
-def is_compiled_torch(*values: Any) -> bool:
-    """Whether these are tensors that PyTorch compiles.
-
-    It warns of caches, such as those in array-api-compat's answers.
-    """
-    if "torch._dynamo" not in sys.modules:  # nor may PyTorch be there as a whole, while another thread imports it
-        return False
+def _compiling_torch() -> Any:
+    """Return PyTorch while it compiles: it warns of caches, such as those in array-api-compat's answers."""
+    # Whether its compiler is there is asked before: PyTorch is not as a whole, while another thread imports it.
     torch: Any = sys.modules["torch"]
-    return torch.compiler.is_compiling() and all(isinstance(value, torch.Tensor) for value in values)
+    return torch if torch.compiler.is_compiling() else None
 
 
 def _library(xp: ModuleType) -> Library:
