@@ -156,6 +156,8 @@ class Torch(Library):
         # A trace cannot hold a function with several results.
         if torch.jit.is_tracing() or not self.records(*arrays):
             return own.value(self, *arrays)
+        if not internals.KNOWS_TRANSFORMATIONS:  # pragma: no cover - in versions that nobody has seen yet
+            return _ReverseMode.apply(own, *arrays) if is_recorded else own.value(self, *arrays)
         is_done, values = internals.without_vmap(lambda *given: _of(given).evaluate(own, *given), *arrays)
         if is_done:
             return values

@@ -4,7 +4,7 @@ A tensor is then taken to be followed by a transformation, and nothing to be fre
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any
 
@@ -43,6 +43,10 @@ _TRANSFORMATION, _TRANSFORMATIONS = _internals(
 (_WITH_FORWARD_MODE,) = _internals("torch.autograd.forward_ad", "_set_fwd_grad_enabled")
 (_HOOKS,) = _internals("torch._C._autograd", "_top_saved_tensors_default_hooks")
 (_KEEPS_GRAPH,) = _internals("torch._C._autograd", "_get_current_graph_task_keep_graph")
+
+
+#: Whether custom functions can be told what follows them. Without it, a derivative of a derivative may be lost.
+KNOWS_TRANSFORMATIONS = None not in (_INNERMOST, _TRANSFORMATION, _WITH_FORWARD_MODE, _TRACING_STATE)
 
 
 def is_followed(tensor: Any) -> bool:
@@ -87,8 +91,6 @@ def without_vmap(function: Callable[..., Any], *arrays: Any) -> tuple[bool, Any]
 
     Its rule for functions with derivatives fails on such.
     """
-    if _INNERMOST is None or _TRANSFORMATION is None:
-        return False, None
     innermost = _INNERMOST()
     if innermost is None or innermost.key() != _TRANSFORMS.Vmap:
         return False, None
@@ -110,8 +112,6 @@ def _is_mapped(tensor: Any, level: int) -> bool:
 
 def is_within_jvp() -> bool:
     """Whether a transformation to forward mode is at work."""
-    if _INNERMOST is None or _TRANSFORMATIONS is None:
-        return False
     return any(level.key() == _TRANSFORMS.Jvp for level in _TRANSFORMATIONS())
 
 
@@ -120,7 +120,7 @@ def forward_mode() -> AbstractContextManager[Any]:
 
     An outer level of it would take the derivative for a constant.
     """
-    return nullcontext() if _WITH_FORWARD_MODE is None else _WITH_FORWARD_MODE(True)
+    return _WITH_FORWARD_MODE(True)
 
 
 def primal_of(tensor: Any) -> Any:
