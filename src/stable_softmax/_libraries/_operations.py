@@ -193,8 +193,10 @@ def indices_along(xp: ModuleType, length: int, like: Any, dtype: Any) -> Any:
     if is_numpy(xp):
         return np.arange(length, dtype=dtype)
     # JAX moves what has no device of its own to where the others are. Its `device` is a sharding, which may not fit.
-    place = None if is_jax(xp) else getattr(like, "device", None)
-    indices = xp.arange(length, dtype=dtype, device=place)
+    # MLX's arrays have none. What cubed's arrays have is how they are computed, which has to be the same for all.
+    names = () if is_jax(xp) else ("device", "spec")
+    place = {name: getattr(like, name) for name in names if hasattr(like, name)}
+    indices = xp.arange(length, dtype=dtype, **place)
     if not is_torch(xp):
         return indices
     from stable_softmax._libraries import _torch
