@@ -64,7 +64,7 @@ def is_entry(xp: ModuleType, rows: Any, class_ids: Any, axis: int) -> Any:
     """Return where a class is that of the class id."""
     length = rows.shape[axis]
     if is_known(xp, length) and length < 2**31:  # compilers compare twice as many small integers at once
-        class_ids = xp.astype(xp.where(in_range(class_ids, length), class_ids, -1), xp.int32)
+        class_ids = xp.where(in_range(class_ids, length), xp.astype(class_ids, xp.int32), -1)
     return _along(xp, rows.shape, axis, class_ids) == class_ids
 
 
