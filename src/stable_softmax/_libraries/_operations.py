@@ -106,7 +106,7 @@ def clipped(xp: ModuleType, values: Any, smallest: float, largest: float) -> Any
     """Return the values, at least and at most so much."""
     if is_numpy(xp):  # whose own function takes several microseconds
         return np.minimum(np.maximum(values, smallest), largest)
-    return xp.clip(values, min=smallest, max=largest)
+    return xp.clip(values, smallest, largest)
 
 
 def is_known(xp: ModuleType, length: Any) -> bool:

@@ -184,7 +184,7 @@ def _finite(xp: ModuleType, values: Any) -> Any:
 
 def _rescaling(xp: ModuleType, part: Any, unit: Any) -> Any:
     """Return what a part's tail is multiplied by: exactly 1 where its unit stays."""
-    return xp.exp(xp.clip(difference(xp, _unit(xp, part.maximum), unit), max=0.0))
+    return xp.exp(xp.clip(difference(xp, _unit(xp, part.maximum), unit), None, 0.0))
 
 
 def _rise(xp: ModuleType, part: Any, maximum: Any, stays: Any) -> Any:

@@ -197,7 +197,7 @@ def _exponentials_below(xp: ModuleType, logits: Any, maximum: Any, axes: tuple[i
         return computed_in_place(xp, xp.exp, difference(xp, logits, maximum))
     # Debuggers report a NaN that is left out. No exponent of a finite maximum is at the bound, where `clip` halves
     # derivatives.
-    return xp.exp(xp.clip(difference(xp, logits, xp.where(xp.isinf(maximum), 0, maximum)), max=1.0))
+    return xp.exp(xp.clip(difference(xp, logits, xp.where(xp.isinf(maximum), 0, maximum)), None, 1.0))
 
 
 def _log_total(xp: ModuleType, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
