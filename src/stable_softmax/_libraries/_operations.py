@@ -317,7 +317,7 @@ def contracted(
 
 def _contracted_arrays(first: Any, second: Any, axes: tuple[int, int], dtype: Any) -> Any:
     xp = namespace(first, second)
-    arrays = (xp.astype(array, dtype, copy=False) for array in (first, second))
+    arrays = (array if array.dtype == dtype else xp.astype(array, dtype) for array in (first, second))
     with unreported(xp):
         return xp.tensordot(*arrays, axes=tuple((axis,) for axis in axes))
 
