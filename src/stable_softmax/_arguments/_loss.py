@@ -221,7 +221,7 @@ def _ignored_id_of(xp: ModuleType, ignore_index: Any, answers: Any, holds_ids: b
     default = xp.iinfo(default_dtype(xp, "integral"))
     if is_of_numpy(answers) and not is_numpy(xp):  # which have been cut to the default dtype
         return max(default.min, min(ignored, default.max))
-    modulus = 1 << default.bits
+    modulus = default.max - default.min + 1
     return (ignored + modulus // 2) % modulus - modulus // 2
 
 
