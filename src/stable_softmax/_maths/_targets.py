@@ -96,9 +96,10 @@ def example_weights(xp: ModuleType, class_ids: Any, class_weights: Any, axis: in
 
 def scale_root(xp: ModuleType, weights: Any) -> Any:
     """Return the root of the largest weight where sums of such weights may leave a dtype, and 1 elsewhere."""
-    if 0 in weights.shape:
-        return xp.ones((1,) * weights.ndim, dtype=weights.dtype)
-    largest = xp.max(weights, axis=tuple(range(weights.ndim)), keepdims=True)
+    axes = tuple(range(weights.ndim))
+    if 0 in weights.shape:  # a 1 on the device of the weights
+        return xp.ones_like(xp.sum(weights, axis=axes, keepdims=True))
+    largest = xp.max(weights, axis=axes, keepdims=True)
     is_extreme = (largest > 0) & (largest < 2.0**-64) | (largest > 2.0**64) & (largest < xp.inf)
     return xp.sqrt(xp.where(is_extreme, largest, 1))
 
