@@ -141,6 +141,14 @@ def clusters(session):
 
 
 @nox.session
+def strict(session):
+    """Run the tests on array-api-strict with the oldest version that they take; `tests` has the newest."""
+    oldest = [requirement.replace(">=", "==") for requirement in group("backend-array-api-strict")]
+    install(session, "-e", ".[report]", *oldest, *group("test"))
+    session.run(*PYTEST, "--backend", "array-api-strict", *session.posargs)
+
+
+@nox.session
 def foreign(session):
     """Run the core facts on array libraries that this one does not know, in their newest versions."""
     install(session, "torch==2.13.0")  # which marray masks
