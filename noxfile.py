@@ -21,36 +21,6 @@ BACKENDS = {
     "dask": [".[report,dask]"],
 }
 
-# The coverage is measured on one Python, with these files: with all of them it costs half of the time. On NumPy it is
-# that of the code which all libraries share.
-# fmt: off
-COVERING = {
-    "numpy": [
-        "arguments", "audit", "blocks", "contract", "contract_matrix", "differentiable", "extremes", "fast_paths",
-        "fuzz", "hessian", "import", "kinds_of_arrays", "linear", "oracle", "report", "statistics", "sums", "textbook",
-        "threads", "workers",
-    ],
-    "jax": [
-        "arguments", "contract", "differentiable", "hessian", "jax", "jax_linear", "jax_pipelines", "jax_statistics",
-        "kinds_of_arrays", "linear", "report",
-    ],
-    "array-api-strict": ["arguments", "contract", "contract_matrix", "kinds_of_arrays", "statistics"],
-    "torch": [
-        "arguments", "contract", "extremes", "fast_paths", "kinds_of_arrays", "linear", "report", "torch_derivatives",
-        "torch_linear", "torch_orders", "torch_pipelines", "torch_statistics",
-    ],
-    "dask": ["arguments", "contract", "contract_matrix", "dask_pieces", "kinds_of_arrays", "linear", "statistics"],
-}
-# fmt: on
-QUICK = {
-    "numpy": ["contract_matrix", "options_exact", "options_witnesses", "properties", "blocks", "hessian"],
-    "jax": ["jax", "contract", "gradient_witnesses", "hessian", "properties", "recursions"],
-}
-# What does not depend on versions of the array libraries, or takes long for what it tells of them.
-UNVERSIONED = ["documents", "fuzz", "properties", "sums"]
-# What depends on JAX's version.
-VERSIONED_JAX = ["jax", "jax_linear", "jax_pipelines", "jax_statistics", "contract", "kinds_of_arrays", "ties"]
-
 nox.needs_version = ">=2026.10.20"  # which runs sessions side by side
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
@@ -65,9 +35,9 @@ def group(name):
     return nox.project.dependency_groups(PROJECT, name)
 
 
-def files(names):
-    """Return the paths of tests."""
-    return [f"tests/test_{name}.py" for name in names]
+def marked(expression):
+    """Return the arguments that select tests by their markers, and leave out what takes long, as pytest does alone."""
+    return ["-m", f"({expression}) and not thorough"]
 
 
 def install(session, *requirements):
@@ -83,10 +53,9 @@ def tests(session, backend):
     if session.posargs or session.python != CURRENT:
         session.run(*PYTEST, "--backend", backend, *session.posargs)
         return
-    covering = files(COVERING[backend])
-    measured = ["--cov", "--cov-report=", "--cov-fail-under=0"]
-    session.run(*PYTEST, "--backend", backend, *measured, *covering, env={"COVERAGE_FILE": f".coverage.{backend}"})
-    session.run(*PYTEST, "--backend", backend, *(f"--ignore={file}" for file in covering))
+    covering = ["--cov", "--cov-report=", "--cov-fail-under=0", *marked("covering")]
+    session.run(*PYTEST, "--backend", backend, *covering, env={"COVERAGE_FILE": f".coverage.{backend}"})
+    session.run(*PYTEST, "--backend", backend, *marked("not covering"))
     if backend == "jax":
         # The examples in the docstrings, but for the one module that cannot be imported without PyTorch.
         session.run("pytest", "--quiet", "--doctest-modules", "--ignore=src/stable_softmax/_libraries/_torch.py", "src")
@@ -96,8 +65,8 @@ def tests(session, backend):
 def quick(session):
     """Run the core facts with NumPy and JAX, in a minute."""
     install(session, "-e", *BACKENDS["jax"], *group("test"))
-    for backend, names in QUICK.items():
-        session.run(*PYTEST, "--backend", backend, *files(names), *session.posargs)
+    for backend in ("numpy", "jax"):
+        session.run(*PYTEST, "--backend", backend, *marked("quick"), *session.posargs)
 
 
 @nox.session(requires=[f"tests-{CURRENT}(backend='{backend}')" for backend in BACKENDS])
@@ -110,8 +79,8 @@ def coverage(session):
 
 def run_versioned(session):
     """Run the tests that may depend on the versions of NumPy and JAX."""
-    session.run(*PYTEST, *(f"--ignore={file}" for file in files(UNVERSIONED)), *session.posargs)
-    session.run(*PYTEST, "--backend", "jax", *files(VERSIONED_JAX), *session.posargs)
+    session.run(*PYTEST, *marked("not unversioned"), *session.posargs)
+    session.run(*PYTEST, "--backend", "jax", *marked("versioned"), *session.posargs)
 
 
 @nox.session
@@ -236,4 +205,4 @@ def build(session):
     source = folder.parent / sdist.name.removesuffix(".tar.gz")
     shutil.rmtree(source / "src")
     with session.chdir(source):
-        session.run(*PYTEST, *files([*QUICK["numpy"], "audit", "import", "report", "textbook"]), *session.posargs)
+        session.run(*PYTEST, *marked("quick or installed"), *session.posargs)

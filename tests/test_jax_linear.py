@@ -13,6 +13,8 @@ from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
 
 from stable_softmax import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
 
+pytestmark = [pytest.mark.covering, pytest.mark.versioned]
+
 EPS = np.finfo(np.float64).eps
 
 

@@ -20,6 +20,8 @@ from stable_softmax import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 
+pytestmark = [pytest.mark.covering, pytest.mark.versioned]
+
 EPS = np.finfo(np.float64).eps
 DIAGONAL = hessian_diagonal_softmax_crossentropy_with_logits
 BOTH = value_and_grad_softmax_crossentropy_with_logits

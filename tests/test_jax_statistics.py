@@ -14,6 +14,8 @@ from stable_softmax import softmax_statistics
 from stable_softmax.reference.bounds import error_shares
 from stable_softmax.reference.exact import exact_rows
 
+pytestmark = [pytest.mark.covering, pytest.mark.versioned]
+
 BLOCKS = 4
 CLASSES = 24
 

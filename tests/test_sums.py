@@ -7,7 +7,7 @@ from marray import numpy as masked_numpy
 import stable_softmax
 from stable_softmax._maths._sums import accurate_sum
 
-pytestmark = pytest.mark.only_backends("numpy")
+pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering, pytest.mark.unversioned]
 
 
 def test_a_library_that_adds_in_order_keeps_the_bound():

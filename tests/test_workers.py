@@ -10,7 +10,7 @@ import pytest
 import stable_softmax
 from stable_softmax import get_workers, set_workers
 
-pytestmark = pytest.mark.only_backends("numpy")
+pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering]
 
 
 def results(logits, class_ids):
