@@ -54,8 +54,9 @@ def contracted(
 ) -> jax.Array:
     """Return the sums of products of two matrices along an axis of each, on the devices where another array lies."""
     place = None if like is None else _place_of_product(like, first, second)
+    more = {} if place is None else {"out_sharding": place}  # which JAX has from 0.7 on
     along = tuple((axis,) for axis in axes)
-    return jax.numpy.tensordot(first, second, axes=along, preferred_element_type=dtype, out_sharding=place)
+    return jax.numpy.tensordot(first, second, axes=along, preferred_element_type=dtype, **more)
 
 
 def _place_of_product(like: jax.Array, *factors: jax.Array) -> Any:
