@@ -21,36 +21,6 @@ BACKENDS = {
     "dask": [".[report,dask]"],
 }
 
-# The coverage is measured on one Python, with these files: with all of them it costs half of the time. On NumPy it is
-# that of the code which all libraries share.
-# fmt: off
-COVERING = {
-    "numpy": [
-        "arguments", "audit", "blocks", "contract", "contract_matrix", "differentiable", "extremes", "fast_paths",
-        "fuzz", "hessian", "import", "kinds_of_arrays", "linear", "oracle", "report", "statistics", "sums", "textbook",
-        "threads", "workers",
-    ],
-    "jax": [
-        "arguments", "contract", "differentiable", "hessian", "jax", "jax_linear", "jax_pipelines", "jax_statistics",
-        "kinds_of_arrays", "linear", "report",
-    ],
-    "array-api-strict": ["arguments", "contract", "contract_matrix", "kinds_of_arrays", "statistics"],
-    "torch": [
-        "arguments", "contract", "extremes", "fast_paths", "kinds_of_arrays", "linear", "report", "torch_derivatives",
-        "torch_linear", "torch_orders", "torch_pipelines", "torch_statistics",
-    ],
-    "dask": ["arguments", "contract", "contract_matrix", "dask_pieces", "kinds_of_arrays", "linear", "statistics"],
-}
-# fmt: on
-QUICK = {
-    "numpy": ["contract_matrix", "options_exact", "options_witnesses", "properties", "blocks", "hessian"],
-    "jax": ["jax", "contract", "gradient_witnesses", "hessian", "properties", "recursions"],
-}
-# What does not depend on versions of the array libraries, or takes long for what it tells of them.
-UNVERSIONED = ["documents", "fuzz", "properties", "sums"]
-# What depends on JAX's version.
-VERSIONED_JAX = ["jax", "jax_linear", "jax_pipelines", "jax_statistics", "contract", "kinds_of_arrays", "ties"]
-
 nox.needs_version = ">=2026.10.20"  # which runs sessions side by side
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
@@ -65,9 +35,9 @@ def group(name):
     return nox.project.dependency_groups(PROJECT, name)
 
 
-def files(names):
-    """Return the paths of tests."""
-    return [f"tests/test_{name}.py" for name in names]
+def marked(expression):
+    """Return the arguments that select tests by their markers, and leave out what takes long, as pytest does alone."""
+    return ["-m", f"({expression}) and not thorough"]
 
 
 def install(session, *requirements):
@@ -83,10 +53,9 @@ def tests(session, backend):
     if session.posargs or session.python != CURRENT:
         session.run(*PYTEST, "--backend", backend, *session.posargs)
         return
-    covering = files(COVERING[backend])
-    measured = ["--cov", "--cov-report=", "--cov-fail-under=0"]
-    session.run(*PYTEST, "--backend", backend, *measured, *covering, env={"COVERAGE_FILE": f".coverage.{backend}"})
-    session.run(*PYTEST, "--backend", backend, *(f"--ignore={file}" for file in covering))
+    covering = ["--cov", "--cov-report=", "--cov-fail-under=0", *marked("covering")]
+    session.run(*PYTEST, "--backend", backend, *covering, env={"COVERAGE_FILE": f".coverage.{backend}"})
+    session.run(*PYTEST, "--backend", backend, *marked("not covering"))
     if backend == "jax":
         # The examples in the docstrings, but for the one module that cannot be imported without PyTorch.
         session.run("pytest", "--quiet", "--doctest-modules", "--ignore=src/stable_softmax/_libraries/torch.py", "src")
@@ -96,8 +65,8 @@ def tests(session, backend):
 def quick(session):
     """Run the core facts with NumPy and JAX, in a minute."""
     install(session, "-e", *BACKENDS["jax"], *group("test"))
-    for backend, names in QUICK.items():
-        session.run(*PYTEST, "--backend", backend, *files(names), *session.posargs)
+    for backend in ("numpy", "jax"):
+        session.run(*PYTEST, "--backend", backend, *marked("quick"), *session.posargs)
 
 
 @nox.session(requires=[f"tests-{CURRENT}(backend='{backend}')" for backend in BACKENDS])
@@ -108,26 +77,25 @@ def coverage(session):
     session.run("coverage", "report")
 
 
-def run_versioned(session):
-    """Run the tests that may depend on the versions of NumPy and JAX."""
-    session.run(*PYTEST, *(f"--ignore={file}" for file in files(UNVERSIONED)), *session.posargs)
-    session.run(*PYTEST, "--backend", "jax", *files(VERSIONED_JAX), *session.posargs)
-
-
 @nox.session
 def lowest(session):
     """Run the tests with the oldest supported NumPy, array-api-compat and JAX, which Python 3.13 is too new for."""
     extras = [requirement for extra in ("jax", "report", "files", "plot") for requirement in EXTRAS[extra]]
     declared = [*PROJECT["project"]["dependencies"], *extras]
-    install(session, "-e", ".", *(requirement.replace(">=", "==") for requirement in declared), *group("test"))
-    run_versioned(session)
+    oldest = [requirement.replace(">=", "==") for requirement in declared]
+    install(session, "-e", ".", *oldest, *group("test"), "absl-py")  # which jax.export of JAX 0.5 does not ask for
+    session.run(*PYTEST, *marked("not unversioned"), *session.posargs)
+    session.run(*PYTEST, "--backend", "jax", *marked("versioned and not meshes"), *session.posargs)
+    install(session, "jax==0.7.2")
+    session.run(*PYTEST, "--backend", "jax", *marked("meshes"), *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def newest(session):
     """Run the tests with NumPy and JAX as new as a Python allows: those of JAX that depend on its version."""
     install(session, "-e", *BACKENDS["jax"], *group("test"))
-    run_versioned(session)
+    session.run(*PYTEST, *marked("not unversioned"), *session.posargs)
+    session.run(*PYTEST, "--backend", "jax", *marked("versioned"), *session.posargs)
 
 
 @nox.session(allow_parallel=False)
@@ -141,10 +109,19 @@ def clusters(session):
 
 
 @nox.session
+def strict(session):
+    """Run the tests on array-api-strict with the oldest version that they take; `tests` has the newest."""
+    oldest = [requirement.replace(">=", "==") for requirement in group("backend-array-api-strict")]
+    install(session, "-e", ".[report]", *oldest, *group("test"))
+    session.run(*PYTEST, "--backend", "array-api-strict", *session.posargs)
+
+
+@nox.session
 def foreign(session):
     """Run the core facts on array libraries that this one does not know, in their newest versions."""
-    install(session, "-e", ".", *group("test"), *group("foreign"))
-    session.run("pytest", "--quiet", "tests/foreign", *session.posargs)
+    install(session, "torch==2.13.0")  # which marray masks
+    install(session, "-e", ".[report]", *group("test"), *group("foreign"))
+    session.run(*PYTEST, "tests/foreign", *session.posargs)
 
 
 @nox.session
@@ -227,4 +204,4 @@ def build(session):
     source = folder.parent / sdist.name.removesuffix(".tar.gz")
     shutil.rmtree(source / "src")
     with session.chdir(source):
-        session.run(*PYTEST, *files([*QUICK["numpy"], "audit", "import", "report", "textbook"]), *session.posargs)
+        session.run(*PYTEST, *marked("quick or installed"), *session.posargs)

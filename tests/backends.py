@@ -8,6 +8,19 @@ import numpy as np
 from array_api_compat import array_namespace
 
 
+def read_only(array):
+    """Return a view that nothing can be written to: a function that works in place on a caller's array fails."""
+    view = array.view()
+    if isinstance(view, np.ndarray):  # and not a scalar
+        view.flags.writeable = False
+    return view
+
+
+def converted_by_the_library(backend, values, dtype):
+    """Convert to `dtype`, which NumPy may lack."""
+    return backend.xp.astype(backend.array(np.asarray(values, np.float64)), backend.dtype(dtype))
+
+
 class Backend:
     """NumPy itself, and the base of the others."""
 
@@ -41,14 +54,14 @@ class Backend:
         return array_namespace(self.array(np.zeros(1)))
 
     def array(self, values):
-        return values
+        """Convert NumPy's array, of which the result may be a view."""
+        return read_only(values)
 
     def dtype(self, name):
         return getattr(self.xp, name)
 
     def logits(self, values, dtype):
-        """Convert to `dtype`, which NumPy may lack."""
-        return self.xp.astype(self.array(np.asarray(values, np.float64)), self.dtype(dtype))
+        return self.array(np.asarray(values, dtype))
 
     def numpy(self, array):
         return np.asarray(array)
@@ -88,12 +101,13 @@ class ArrayApiStrict(Backend):
         return [self._array(0.5), self._array(True)]
 
     def array(self, values):
-        return self._array(values)
+        return self._array(read_only(values))
 
 
 class Torch(Backend):
     name = package = "torch"
     dtypes = ("float16", "bfloat16", "float32", "float64")
+    logits = converted_by_the_library
 
     def __init__(self):
         import torch
@@ -146,6 +160,7 @@ class Jax(Backend):
     name = package = "jax"
     dtypes = ("float16", "bfloat16", "float32", "float64")
     reads_values = False
+    logits = converted_by_the_library
 
     def __init__(self):
         import jax

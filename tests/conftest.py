@@ -55,13 +55,13 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(tryfirst=True)  # before markers select
 def pytest_collection_modifyitems(config, items):
-    """Leave out, rather than skip, the tests that are about other backends."""
+    """Leave out, rather than skip, the tests that are about other backends; give others the markers for this one."""
     name = config.getoption("--backend")
     chosen, others = [], []
     for item in items:
-        for marker in item.iter_markers("thorough_on"):
-            if name in marker.args:
-                item.add_marker("thorough")
+        for kind in ("thorough", "covering", "quick", "versioned"):
+            if any(name in marker.args for marker in item.iter_markers(f"{kind}_on")):
+                item.add_marker(kind)
         marker = item.get_closest_marker("only_backends")
         (chosen if marker is None or name in marker.args else others).append(item)
     config.hook.pytest_deselected(items=others)

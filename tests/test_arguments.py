@@ -6,6 +6,8 @@ import zarr
 
 import stable_softmax
 
+pytestmark = pytest.mark.covering
+
 NORMALIZATIONS = [stable_softmax.softmax, stable_softmax.log_softmax, stable_softmax.logsumexp]
 LOSSES = [
     stable_softmax.softmax_crossentropy_with_logits,

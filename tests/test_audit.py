@@ -27,7 +27,7 @@ from stable_softmax.audit import _examples, _files, _plot
 from stable_softmax.audit._tally import Offset, Tally
 from stable_softmax.reference import bounds
 
-pytestmark = pytest.mark.only_backends("numpy")
+pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering, pytest.mark.installed]
 
 SOUND, FINDINGS, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 

@@ -10,7 +10,7 @@ import pytest
 import stable_softmax
 from stable_softmax._core import layout as layouts
 
-pytestmark = pytest.mark.only_backends("numpy")
+pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering, pytest.mark.quick]
 
 # What to swap the axes of, shape, class axis. Each is of several blocks.
 LAYOUTS = {

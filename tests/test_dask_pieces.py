@@ -6,7 +6,7 @@ from loss_options import NAMES, moderate_case
 
 import stable_softmax
 
-pytestmark = pytest.mark.only_backends("dask")
+pytestmark = [pytest.mark.only_backends("dask"), pytest.mark.covering]
 
 CUTS = {"uneven": (1, 3, 0, 1, 1, 3), "with nothing first": (0, 5, 4), "single": (1,) * 9}
 OPTIONS = [(), ("where",), ("probabilities",), ("class_weights", "label_smoothing", "z_loss"), NAMES[:5]]

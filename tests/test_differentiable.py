@@ -6,6 +6,8 @@ import pytest
 from stable_softmax._libraries import library_of
 from stable_softmax._libraries.differentiable import differentiable
 
+pytestmark = pytest.mark.covering_on("numpy", "jax")
+
 
 @differentiable
 def product(_lib, first, second, factor, power):

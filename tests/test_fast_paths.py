@@ -13,6 +13,8 @@ from stable_softmax._core import layout as layouts
 from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
 from stable_softmax.reference.exact import exact_rows
 
+pytestmark = pytest.mark.covering_on("numpy", "torch")
+
 NORMALIZATIONS = ("softmax", "log_softmax", "logsumexp")
 VALUE_AND_GRADIENT = stable_softmax.value_and_grad_softmax_crossentropy_with_logits
 

@@ -23,7 +23,11 @@ SHAPES = [(3,), (2, 3), (2, 3, 2), (0, 3), (2, 0), (1, 1)]
 FEATURES = 4
 REDUCTIONS = ["none", "mean", "sum"]
 
-pytestmark = pytest.mark.thorough_on("jax", "array-api-strict")
+pytestmark = [
+    pytest.mark.thorough_on("jax", "array-api-strict"),
+    pytest.mark.covering_on("numpy"),
+    pytest.mark.unversioned,
+]
 
 
 class Subclass(np.ndarray):

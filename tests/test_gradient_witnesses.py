@@ -13,6 +13,8 @@ from stable_softmax import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 
+pytestmark = pytest.mark.quick_on("jax")
+
 EPS = np.finfo(np.float64).eps
 
 

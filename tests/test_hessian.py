@@ -12,6 +12,8 @@ from stable_softmax import (
 )
 from stable_softmax.reference.bounds import PRECISIONS, representable
 
+pytestmark = [pytest.mark.covering_on("numpy", "jax"), pytest.mark.quick_on("numpy", "jax")]
+
 EPS = np.finfo(np.float64).eps
 
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = [pytest.mark.covering_on("numpy"), pytest.mark.installed]
+
 OPTIONAL = {
     "stable_softmax": ["jax", "torch", "dask", "scipy", "flint", "rich", "typer", "array_api_compat.numpy"],
     "stable_softmax._commands": ["matplotlib", "zarr", "safetensors", "ml_dtypes"],

@@ -10,6 +10,8 @@ import stable_softmax
 from stable_softmax.reference.bounds import error_shares
 from stable_softmax.reference.exact import exact_rows
 
+pytestmark = [pytest.mark.covering, pytest.mark.quick, pytest.mark.versioned]
+
 loss_and_gradient = partial(stable_softmax.value_and_grad_softmax_crossentropy_with_logits, reduction="none")
 
 

@@ -13,6 +13,8 @@ from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
 
 from stable_softmax import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
 
+pytestmark = [pytest.mark.covering, pytest.mark.versioned]
+
 EPS = np.finfo(np.float64).eps
 
 
@@ -97,6 +99,7 @@ def test_one_exported_program_serves_all_sizes():
         assert_same(exported.call(*drawn(number)), jax.jit(jax.value_and_grad(of_logits, (0, 1, 2)))(*drawn(number)))
 
 
+@pytest.mark.meshes
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_rows_and_classes_on_several_devices(kind):
     arrays = drawn()
@@ -114,6 +117,7 @@ def test_rows_and_classes_on_several_devices(kind):
             assert_same(program(*placed), expected)
 
 
+@pytest.mark.meshes
 def test_each_device_sweeps_its_own_examples():
     """So that the gradient of the weight crosses between devices once, and not for each block."""
     arrays = drawn()
@@ -219,6 +223,7 @@ def test_outside_of_jit_each_program_is_compiled_once(caplog):
     assert [record.message for record in caplog.records if record.message.startswith("Compiling")] == []
 
 
+@pytest.mark.meshes
 @pytest.mark.parametrize("placed", ["examples", "classes", "features of a plain weight", "all but the bias"])
 def test_arrays_on_an_explicit_mesh_beside_arrays_on_none(placed):
     arrays = drawn()

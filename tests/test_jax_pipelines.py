@@ -20,6 +20,8 @@ from stable_softmax import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 
+pytestmark = [pytest.mark.covering, pytest.mark.versioned]
+
 EPS = np.finfo(np.float64).eps
 DIAGONAL = hessian_diagonal_softmax_crossentropy_with_logits
 BOTH = value_and_grad_softmax_crossentropy_with_logits
@@ -137,6 +139,7 @@ def test_exported_losses_of_other_reductions(reduction):
     assert_same(exported.call(arrays), jax.jit(function)(arrays))
 
 
+@pytest.mark.meshes
 def test_classes_on_several_devices():
     """JAX's default meshes have explicit axes, where to gather classes is an error."""
     z, y = (jnp.asarray(drawn()[name]) for name in ("logits", "class_ids"))
@@ -149,6 +152,7 @@ def test_classes_on_several_devices():
 SPLITS = {"examples": ("rows", None), "classes": (None, "columns"), "both": ("rows", "columns")}
 
 
+@pytest.mark.meshes
 @pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "split"), [("Auto", "examples"), ("Auto", "classes"), ("Explicit", "both")])
 def test_sharded_arrays_outside_and_inside_of_jit(kind, split):

@@ -14,6 +14,8 @@ from stable_softmax import softmax_statistics
 from stable_softmax.reference.bounds import error_shares
 from stable_softmax.reference.exact import exact_rows
 
+pytestmark = [pytest.mark.covering, pytest.mark.versioned]
+
 BLOCKS = 4
 CLASSES = 24
 
@@ -99,6 +101,7 @@ def test_a_scan_keeps_the_contract_in_single_precision():
     assert error_shares(np.asarray(gradient), exact.gradient, wide, "float32").max() <= 1
 
 
+@pytest.mark.meshes
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_classes_on_several_devices_keep_the_digits_of_loss_gradient_and_curvature(kind):
     mesh = jax.make_mesh((4,), ("model",), axis_types=(kind,))
@@ -109,6 +112,7 @@ def test_classes_on_several_devices_keep_the_digits_of_loss_gradient_and_curvatu
         assert_same_digits(compiled(*placed(mesh, *arrays)), expected)
 
 
+@pytest.mark.meshes
 def test_the_loss_takes_two_collectives_of_the_size_of_the_examples():
     mesh = jax.make_mesh((4,), ("model",), axis_types=(AxisType.Auto,))
     arrays = placed(mesh, *rows("float32"))

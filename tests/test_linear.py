@@ -14,6 +14,8 @@ from stable_softmax._libraries.standard import Library
 from stable_softmax.reference.bounds import error_shares
 from stable_softmax.reference.exact import exact_rows
 
+pytestmark = pytest.mark.covering_on("numpy", "jax", "torch", "dask")
+
 EXAMPLES, FEATURES, CLASSES, IGNORED = 23, 4, 17, -100
 OPTIONS = {
     "plain": {},

@@ -16,6 +16,8 @@ from stable_softmax import (
 )
 from stable_softmax.reference.bounds import PRECISIONS, representable
 
+pytestmark = pytest.mark.quick_on("numpy")
+
 CLASSES = (2, 5, 20)
 EXAMPLES = 200 // len(CLASSES)
 

@@ -21,7 +21,7 @@ STEP = 1e-5
 # Rounding costs a unit of the largest loss, which is below 100, over STEP.
 SLOPE = {"rtol": 0, "atol": 8 * STEP**2 / 6 + 100 * EPS / STEP}
 
-pytestmark = pytest.mark.thorough_on("jax")
+pytestmark = [pytest.mark.thorough_on("jax"), pytest.mark.quick_on("numpy")]
 
 
 @pytest.mark.parametrize("names", EACH_COMBINATION)

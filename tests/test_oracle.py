@@ -10,6 +10,8 @@ import pytest
 from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
 from stable_softmax.reference.exact import Exact, exact_rows
 
+pytestmark = pytest.mark.covering_on("numpy")
+
 
 def test_two_class_row_equals_the_series_of_log1p():
     """log1p(t) = t - t^2/2 + t^3/3 - ..., with t = exp(-40) summed as a rational series."""

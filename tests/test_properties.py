@@ -3,12 +3,15 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import stable_softmax
 from stable_softmax.reference.bounds import PRECISIONS
+
+pytestmark = [pytest.mark.quick_on("numpy", "jax"), pytest.mark.unversioned]
 
 SHAPES = [(1, 1), (1, 2), (3, 4), (4, 3), (2, 17)]
 RELAXED = settings(

@@ -8,6 +8,8 @@ import pytest
 
 from stable_softmax import logsumexp, softmax
 
+pytestmark = pytest.mark.quick_on("jax")
+
 EPS = np.finfo(np.float64).eps
 START = np.asarray([0.6, 0.4, 0.0])
 # Nothing starts in the third state and nothing else leads to it: all ways to it are impossible.

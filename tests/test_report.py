@@ -13,7 +13,7 @@ import stable_softmax
 from stable_softmax import __main__, _commands, textbook
 from stable_softmax.report import _command, _forms, _measurement, _output, _plot
 
-pytestmark = pytest.mark.only_backends("numpy", "jax", "torch")
+pytestmark = [pytest.mark.only_backends("numpy", "jax", "torch"), pytest.mark.covering, pytest.mark.installed]
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from stable_softmax import SoftmaxStatistics, softmax_statistics
 from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
 from stable_softmax.reference.exact import exact_rows
 
+pytestmark = pytest.mark.covering_on("numpy", "array-api-strict", "dask")
+
 INF, NAN = np.inf, np.nan
 
 

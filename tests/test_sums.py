@@ -8,7 +8,7 @@ import stable_softmax
 from stable_softmax._libraries import library_of
 from stable_softmax._maths.sums import accurate_sum
 
-pytestmark = pytest.mark.only_backends("numpy")
+pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering, pytest.mark.unversioned]
 
 
 def test_a_library_that_adds_in_order_keeps_the_bound():

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from test_fuzz import FUNCTIONS
 
+pytestmark = pytest.mark.covering_on("numpy")
+
 THREADS = 8
 # Whose graphs take long to build.
 TURNS = {"dask": 1}

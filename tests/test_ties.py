@@ -10,7 +10,7 @@ from stable_softmax import (
     softmax_crossentropy_with_logits,
 )
 
-pytestmark = pytest.mark.only_backends("jax", "torch")
+pytestmark = [pytest.mark.only_backends("jax", "torch"), pytest.mark.versioned_on("jax")]
 
 STEP = 1e-5
 #: Central differences of functions whose third derivatives are below 10.

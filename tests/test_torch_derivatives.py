@@ -18,6 +18,8 @@ from stable_softmax import (
 from stable_softmax.reference.bounds import error_shares
 from stable_softmax.reference.exact import exact_rows
 
+pytestmark = pytest.mark.covering
+
 LABELS = torch.tensor([0, 3, 2])
 FUNCTIONS = {
     "softmax": stable_softmax.softmax,

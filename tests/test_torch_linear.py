@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stable_softmax import value_and_grad_linear_softmax_crossentropy
 
 # PyTorch's compiler itself uses what it deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.covering]
 
 
 def drawn(examples=EXAMPLES, dtype=torch.float64):

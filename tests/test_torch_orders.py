@@ -16,6 +16,8 @@ from stable_softmax import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 
+pytestmark = pytest.mark.covering
+
 # Of third derivatives of a few terms, each below 10.
 TOLERANCE = {"rtol": 0, "atol": 256 * torch.finfo(torch.float64).eps}
 IDS = torch.tensor([0, 3, 2, 1])

@@ -22,7 +22,7 @@ from stable_softmax.reference.bounds import error_shares, representable
 from stable_softmax.reference.exact import exact_rows
 
 # PyTorch's compiler itself uses what it deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.covering]
 
 
 def weights_for(z):

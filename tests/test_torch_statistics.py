@@ -8,6 +8,8 @@ import torch
 
 from stable_softmax import softmax_crossentropy_with_logits, softmax_statistics
 
+pytestmark = pytest.mark.covering
+
 
 def rows(examples=6, classes=24):
     generator = torch.Generator().manual_seed(4)

@@ -11,7 +11,7 @@ import stable_softmax
 from stable_softmax import get_workers, set_workers
 from stable_softmax._maths import normalization
 
-pytestmark = pytest.mark.only_backends("numpy")
+pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering]
 
 
 def results(logits, class_ids):

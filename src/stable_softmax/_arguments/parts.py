@@ -63,7 +63,7 @@ def _first_class_of(first_class: Any) -> Any:
     """Return an integer as Python's own, and an array without dimensions as it is."""
     try:
         index = index_of(first_class)
-    except TypeError:
+    except (TypeError, RuntimeError):  # the latter of PyTorch, of a tensor without a value
         if is_array(first_class) and first_class.ndim == 0:
             return first_class
         raise _no_integer(first_class) from None

@@ -1,0 +1,56 @@
+"""Every public function with given options, for tests of what the results are made of: place, shape and dtype."""
+
+import numpy as np
+from loss_options import moderate_case
+
+import stable_softmax
+from stable_softmax import textbook
+
+NORMALIZATIONS = ("softmax", "log_softmax", "logsumexp")
+LOSSES = tuple(
+    f"{kind}softmax_crossentropy_with_logits" for kind in ("", "grad_", "value_and_grad_", "hvp_", "hessian_diagonal_")
+)
+LINEAR = ("linear_softmax_crossentropy", "value_and_grad_linear_softmax_crossentropy")
+TEXTBOOK = [name for name in vars(textbook) if name.startswith(("unstable_", "shifted_", "crossentropy_via_"))]
+
+
+def every_result(names, convert, count=12):
+    """Yield the name of each public function, and a list of its results for arrays that are made of NumPy's.
+
+    `names` are those of options of the loss; without any, statistics and the textbook's formulas are called, too.
+    """
+    case = moderate_case(names, count)
+    differentiable, rest = case.arguments(convert)
+    options = differentiable | rest
+    z, y = options.pop("logits"), options.pop("reference_answers")
+    where = options.get("where")
+    vector, weight, bias = convert(case.logits[::-1].copy()), convert(np.eye(4) * 2 + 0.5), convert(np.arange(4.0))
+    for name in NORMALIZATIONS:
+        function = getattr(stable_softmax, name)
+        for given in ({}, {"axis": 0}, {"axis": None}, {"dtype": "float32"}):
+            yield f"{name} {given}", flat(function(z, where=where, **given))
+    for reduction in ("none", "mean", "sum"):
+        for name in LOSSES:
+            vectors = (vector,) if name.startswith("hvp") else ()
+            result = getattr(stable_softmax, name)(z, y, *vectors, reduction=reduction, **options)
+            yield f"{name} {reduction}", flat(result)
+        for name in LINEAR:
+            for more in ({}, {"softcap": 5.0, "block_size": 5}):
+                result = getattr(stable_softmax, name)(z, weight, y, bias, reduction=reduction, **more, **options)
+                yield f"{name} {reduction} {more}", flat(result)
+    if names:
+        return
+    statistics = stable_softmax.softmax_statistics
+    for first_class in (2, convert(np.asarray(2))):
+        merged = statistics(z[:, :2], y).merge(statistics(z[:, 2:], y, first_class=first_class))
+        yield "statistics", [*merged, merged.logsumexp(), merged.crossentropy()]
+    yield "statistics without answers", flat(tuple(statistics(z, axis=0)))
+    for name in TEXTBOOK:
+        yield name, flat(getattr(textbook, name)(z, *((y,) if "softmax" not in name else ())))
+
+
+def flat(results):
+    """Return the arrays of nested tuples, without None."""
+    if isinstance(results, tuple):
+        return [array for result in results if result is not None for array in flat(result)]
+    return [results]
