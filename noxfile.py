@@ -109,6 +109,16 @@ def clusters(session):
 
 
 @nox.session
+@nox.parametrize("version", ["oldest", "newest"])
+def pytorch(session, version):
+    """Run the tests with the oldest PyTorch that is supported, or with the newest; each may take several GB."""
+    (declared,) = EXTRAS["torch"]
+    install(session, declared.replace(">=", "==") if version == "oldest" else declared)
+    install(session, "-e", ".[report]", *group("test"))
+    session.run(*PYTEST, "--backend", "torch", *session.posargs)
+
+
+@nox.session
 def strict(session):
     """Run the tests on array-api-strict with the oldest version that they take; `tests` has the newest."""
     oldest = [requirement.replace(">=", "==") for requirement in group("backend-array-api-strict")]

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from rows import LEADS
 
 from stable_softmax.reference.bounds import representable
+from stable_softmax.reference.rows import LEADS
 
 NAMES = ("where", "class_weights", "label_smoothing", "ignore_index", "z_loss", "probabilities")
 #: Each option alone, all pairs, and all at once; to ignore an example takes class ids.

@@ -4,12 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from rows import LEADS, leading_rows
 
 import stable_softmax
 from stable_softmax._core import layout as layouts
 from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
 from stable_softmax.reference.exact import Exact, exact_rows
+from stable_softmax.reference.rows import LEADS, leading_rows
 
 
 def results(backend, logits, class_ids, dtype, axis=-1):

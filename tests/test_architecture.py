@@ -1,4 +1,4 @@
-"""The floors of the package: imports point down."""
+"""The floors of the package: imports point down, and one floor alone knows array libraries."""
 
 import ast
 from pathlib import Path
@@ -7,16 +7,54 @@ import pytest
 
 import stable_softmax
 
+ROOT = Path(stable_softmax.__file__).parent
 FLOORS = ["_core", "_libraries", "_maths", "_execution", "_arguments"]  # and above them the root
+LIBRARIES = {"array_api_compat", "array_api_strict", "cupy", "dask", "jax", "torch"}
+#: How libraries are told apart, beside importing them.
+QUESTIONS = {"__name__", "__module__", "is_cuda", "placements", "sharding", "ndarray", "generic"}
+#: The notebook's formulas, which show how a namespace is fetched; the chunks of the one library that has some; numbers
+#: that NumPy wraps in arrays.
+ALLOWED = {"textbook.py": {"array_api_compat"}, "chunks.py": {"dask"}, "options.py": {"ndarray"}}
+
+
+def nodes_of(path):
+    return ast.walk(ast.parse(path.read_text()))
+
+
+def modules_in(node):
+    """Return the modules that a statement imports from."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
 
 
 @pytest.mark.parametrize("floor", FLOORS)
 def test_imports_point_down(floor):
-    paths = list((Path(stable_softmax.__file__).parent / floor).glob("*.py"))
-    nodes = [(path, node) for path in paths for node in ast.walk(ast.parse(path.read_text()))]
-    for path, node in nodes:
+    paths = list((ROOT / floor).glob("*.py"))
+    for path, node in [(file, node) for file in paths for node in nodes_of(file)]:
         if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "stable_softmax":
             for name in [f"{node.module}.{alias.name}".split(".")[1] for alias in node.names]:
                 assert FLOORS.index(name) <= FLOORS.index(floor), path
         assert not isinstance(node, ast.Import) or all("stable_softmax" not in alias.name for alias in node.names), path
     assert paths
+
+
+def test_one_floor_alone_asks_which_library_an_array_is_of():
+    above = [*ROOT.glob("*.py"), *(path for floor in FLOORS for path in (ROOT / floor).glob("*.py"))]
+    for path in [path for path in above if path.parent.name != "_libraries"]:
+        found = {module.partition(".")[0] for node in nodes_of(path) for module in modules_in(node)} & LIBRARIES
+        found |= {node.attr for node in nodes_of(path) if isinstance(node, ast.Attribute)} & QUESTIONS
+        assert found <= ALLOWED.get(path.name, set()), path
+        own = [module for node in nodes_of(path) for module in modules_in(node) if "_libraries." in module]
+        assert {module.rpartition(".")[2] for module in own} <= {"common", "differentiable", "refusals", "standard"}, path
+
+
+def test_private_names_of_libraries_stand_in_one_file():
+    for path in (ROOT / "_libraries").glob("*.py"):
+        if path.name != "torch_internals.py":
+            for node in nodes_of(path):
+                for module in modules_in(node):
+                    private = [name for name in module.split(".")[1:] if name.startswith("_")]
+                    assert not private or module.startswith("stable_softmax."), path
+                if isinstance(node, ast.Attribute) and ast.unparse(node).split(".")[0] in LIBRARIES:
+                    assert not node.attr.startswith("_"), path

@@ -5,13 +5,13 @@ import weakref
 
 import numpy as np
 import pytest
-from rows import leading_rows
 
 import stable_softmax
 from stable_softmax._arguments import arrays, options
 from stable_softmax._core import layout as layouts
 from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
 from stable_softmax.reference.exact import exact_rows
+from stable_softmax.reference.rows import leading_rows
 
 pytestmark = pytest.mark.covering_on("numpy", "torch")
 

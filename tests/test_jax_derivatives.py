@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import PartitionSpec
-from rows import COLLAPSED, leading_rows
 
 import stable_softmax
 from stable_softmax import (
@@ -21,6 +20,7 @@ from stable_softmax._libraries import library_of
 from stable_softmax._maths.crossentropy import crossentropy
 from stable_softmax.reference.bounds import error_shares, representable
 from stable_softmax.reference.exact import exact_rows
+from stable_softmax.reference.rows import COLLAPSED, leading_rows
 
 EPS = np.finfo(np.float64).eps
 # The undecorated definitions lose some units to the maximum's derivative and to `p - 1`, twice in a Hessian.

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from exact_options import exact_results
 from loss_options import COMBINATIONS, EACH_COMBINATION, Case, call, demanding_case, divisor, with_arrays
-from rows import LEADS, leading_rows
 
 import stable_softmax
 from stable_softmax import (
@@ -15,6 +14,7 @@ from stable_softmax import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 from stable_softmax.reference.bounds import PRECISIONS, representable
+from stable_softmax.reference.rows import LEADS, leading_rows
 
 pytestmark = pytest.mark.quick_on("numpy")
 

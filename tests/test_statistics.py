@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from rows import LEADS
 
 import stable_softmax
 from stable_softmax import SoftmaxStatistics, softmax_statistics
 from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
 from stable_softmax.reference.exact import exact_rows
+from stable_softmax.reference.rows import LEADS
 
 pytestmark = pytest.mark.covering_on("numpy", "array-api-strict", "dask")
 

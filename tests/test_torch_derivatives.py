@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from rows import COLLAPSED, leading_rows
 
 import stable_softmax
 from stable_softmax import (
@@ -17,6 +16,7 @@ from stable_softmax import (
 )
 from stable_softmax.reference.bounds import error_shares
 from stable_softmax.reference.exact import exact_rows
+from stable_softmax.reference.rows import COLLAPSED, leading_rows
 
 pytestmark = pytest.mark.covering
 

@@ -61,7 +61,7 @@ class SoftmaxStatistics(NamedTuple):
         1.3862943611198906
         """
         if not isinstance(other, SoftmaxStatistics):
-            raise TypeError(f"other must be SoftmaxStatistics, not {type(other).__name__}")
+            raise TypeError(f"other must be SoftmaxStatistics, not {type(other).__qualname__}")
         if (self.lag is None) != (other.lag is None):
             raise ValueError("either both statistics must have reference answers, or none")
         if tuple(self.maximum.shape) != tuple(other.maximum.shape):

@@ -249,7 +249,7 @@ def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: boo
     default = lib.xp.iinfo(lib.default_dtype("integral"))
     if is_of_numpy(answers) and lib.takes_numpy:  # which have been cut to the default dtype
         return max(default.min, min(ignored, default.max))
-    modulus = 1 << default.bits
+    modulus = default.max - default.min + 1
     return (ignored + modulus // 2) % modulus - modulus // 2
 
 

@@ -68,7 +68,8 @@ class JAX(Library):
     ) -> Any:
         place = None if like is None else _place_of_product(like, first, second)
         along = tuple((axis,) for axis in axes)
-        product = xp.tensordot(first, second, axes=along, preferred_element_type=dtype, out_sharding=place)
+        more = {} if place is None else {"out_sharding": place}  # which JAX has from 0.7 on
+        product = xp.tensordot(first, second, axes=along, preferred_element_type=dtype, **more)
         return self.add_to(total, product)
 
     def sweep_factor(self, _weight: Any) -> int:

@@ -196,8 +196,9 @@ class Library:
 
     def indices_along(self, length: int, like: Any, dtype: Any) -> Any:
         """Return 0, 1, ... on the device, or the devices, of an array."""
-        device = getattr(like, "device", None)
-        return self.xp.arange(length, dtype=dtype, **({} if device is None else {"device": device}))
+        # MLX's arrays have no device. What cubed's have is how they are computed, which has to be the same for all.
+        place = {name: getattr(like, name) for name in ("device", "spec") if hasattr(like, name)}
+        return self.xp.arange(length, dtype=dtype, **place)
 
     def entries_along(self, rows: Any, indices: Any, axis: int) -> Any:
         """Return the entries of rows at indices along an axis, of which there is one for each row."""

@@ -60,7 +60,7 @@ def is_entry(lib: Library, rows: Any, class_ids: Any, axis: int) -> Any:
     """Return where a class is that of the class id."""
     length = rows.shape[axis]
     if lib.is_known(length) and length < 2**31:  # compilers compare twice as many small integers at once
-        class_ids = lib.xp.astype(lib.xp.where(in_range(class_ids, length), class_ids, -1), lib.xp.int32)
+        class_ids = lib.xp.where(in_range(class_ids, length), lib.xp.astype(class_ids, lib.xp.int32), -1)
     return _along(lib, rows.shape, axis, class_ids) == class_ids
 
 

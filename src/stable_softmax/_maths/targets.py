@@ -84,9 +84,10 @@ def example_weights(lib: Library, class_ids: Any, class_weights: Any, axis: int,
 
 def scale_root(lib: Library, weights: Any) -> Any:
     """Return the root of the largest weight where sums of such weights may leave a dtype, and 1 elsewhere."""
-    if 0 in weights.shape:
-        return lib.xp.ones((1,) * weights.ndim, dtype=weights.dtype)
-    largest = lib.xp.max(weights, axis=tuple(range(weights.ndim)), keepdims=True)
+    axes = tuple(range(weights.ndim))
+    if 0 in weights.shape:  # a 1 on the device of the weights
+        return lib.xp.ones_like(lib.xp.sum(weights, axis=axes, keepdims=True))
+    largest = lib.xp.max(weights, axis=axes, keepdims=True)
     is_extreme = (largest > 0) & (largest < 2.0**-64) | (largest > 2.0**64) & (largest < lib.xp.inf)
     return lib.xp.sqrt(lib.xp.where(is_extreme, largest, 1))
 
