@@ -45,8 +45,8 @@ def test_one_floor_alone_asks_which_library_an_array_is_of():
         found = {module.partition(".")[0] for node in nodes_of(path) for module in modules_in(node)} & LIBRARIES
         found |= {node.attr for node in nodes_of(path) if isinstance(node, ast.Attribute)} & QUESTIONS
         assert found <= ALLOWED.get(path.name, set()), path
-        own = [module for node in nodes_of(path) for module in modules_in(node) if "_libraries." in module]
-        assert {module.rpartition(".")[2] for module in own} <= {"common", "differentiable", "refusals", "standard"}, path
+        own = {module for node in nodes_of(path) for module in modules_in(node) if "_libraries." in module}
+        assert {module.rpartition(".")[2] for module in own} <= {"common", "differentiable", "refusals", "standard"}
 
 
 def test_private_names_of_libraries_stand_in_one_file():
