@@ -1,8 +1,7 @@
 """The loss of each row beside its label, its gradient and its Hessian, with their derivatives of any order.
 
 What is left out of a sum is the label's entry: adding it to a tiny rest would round the rest away. Class ids come with
-an axis of length 1 in the place of the class axis; where one is out of range, the row's results are NaN. `are_valid`
-says that none is.
+an axis of length 1 in the place of the class axis; where one is out of range, the row's results are NaN.
 """
 
 from collections.abc import Callable
@@ -16,102 +15,87 @@ from stable_softmax._maths.normalization import covariance_product, softmax
 from stable_softmax._maths.sums import accurate_sum, sum_of_products
 
 
+class Rule(NamedTuple):
+    """How logits are compared with class ids."""
+
+    axis: int
+    #: Whether all class ids are known to be in range.
+    are_valid: bool = False
+    #: What gradients and Hessians are divided by.
+    divisor: int = 1
+
+
 @differentiable
-def crossentropy(lib: Library, logits: Any, class_ids: Any, axis: int, are_valid: bool = False) -> Any:
+def crossentropy(lib: Library, logits: Any, class_ids: Any, rule: Rule) -> Any:
     """Return `log(sum(w) / w_y)` as `log1p(rest / w_y)`, where `rest` is the sum without the label."""
-    return _loss(lib, _split_at_label(lib, logits, class_ids, axis, are_valid), axis)
+    return _loss(lib, _split_at_label(lib, logits, class_ids, rule), rule.axis)
 
 
 @crossentropy.has_jvp
-def _(lib: Library, vector: Any, logits: Any, class_ids: Any, axis: int, are_valid: bool = False) -> tuple[Any, Any]:
-    losses, gradient = crossentropy_and_gradient(lib, logits, class_ids, axis=axis, are_valid=are_valid)
-    return losses, sum_of_products(lib, gradient, vector, (axis,))
+def _(lib: Library, vector: Any, logits: Any, class_ids: Any, rule: Rule) -> tuple[Any, Any]:
+    losses, gradient = crossentropy_and_gradient(lib, logits, class_ids, rule=rule._replace(divisor=1))
+    return losses, sum_of_products(lib, gradient, vector, (rule.axis,))
 
 
 @crossentropy.has_vjp
-def _(lib: Library, cotangent: Any, logits: Any, class_ids: Any, **options: Any) -> Any:
-    return cotangent * crossentropy_gradient(lib, logits, class_ids, **options)
+def _(lib: Library, cotangent: Any, logits: Any, class_ids: Any, rule: Rule) -> Any:
+    return cotangent * crossentropy_gradient(lib, logits, class_ids, rule=rule._replace(divisor=1))
+
+
+@crossentropy.has_value_and_gradient
+def _(lib: Library, logits: Any, class_ids: Any, rule: Rule) -> tuple[Any, Any]:
+    return crossentropy_and_gradient.value(lib, logits, class_ids, rule=rule._replace(divisor=1))
 
 
 @differentiable
-def crossentropy_gradient(
-    lib: Library,
-    logits: Any,
-    class_ids: Any,
-    axis: int,
-    are_valid: bool = False,
-    divisor: int = 1,
-    into: Any = None,
-) -> Any:
-    """Return the gradient of the loss, divided by `divisor`: `w_j / sum(w)`, and at the label `-rest / sum(w)`."""
-    return _gradient(lib, _split_at_label(lib, logits, class_ids, axis, are_valid, into), axis, divisor)
+def crossentropy_gradient(lib: Library, logits: Any, class_ids: Any, rule: Rule, into: Any = None) -> Any:
+    """Return the gradient of the loss over the divisor: `w_j / sum(w)`, and at the label `-rest / sum(w)`."""
+    return _gradient(lib, _split_at_label(lib, logits, class_ids, rule, into), rule)
 
 
 @crossentropy_gradient.has_vjp
-def hessian_product(
-    lib: Library,
-    vector: Any,
-    logits: Any,
-    class_ids: Any,
-    axis: int,
-    are_valid: bool = False,
-    divisor: int = 1,
-    into: Any = None,
-) -> Any:
-    """Return the Hessian of each example's loss times its vector, over `divisor`."""
-    share = _share(lib, logits, class_ids, axis, are_valid, divisor)
-    return computed(lib.xp.multiply, covariance_product(lib, vector, logits, (axis,)), share, into=into)
+def hessian_product(lib: Library, vector: Any, logits: Any, class_ids: Any, rule: Rule, into: Any = None) -> Any:
+    """Return the Hessian of each example's loss times its vector, over the divisor."""
+    share = _share(lib, logits, class_ids, rule)
+    return computed(lib.xp.multiply, covariance_product(lib, vector, logits, (rule.axis,)), share, into=into)
 
 
 @crossentropy_gradient.has_jvp
-def _(lib: Library, vector: Any, logits: Any, class_ids: Any, **options: Any) -> tuple[Any, Any]:
-    product = hessian_product(lib, vector, logits, class_ids, **options)
-    return crossentropy_gradient(lib, logits, class_ids, **options), product
+def _(lib: Library, vector: Any, logits: Any, class_ids: Any, rule: Rule) -> tuple[Any, Any]:
+    product = hessian_product(lib, vector, logits, class_ids, rule)
+    return crossentropy_gradient(lib, logits, class_ids, rule=rule), product
 
 
 @differentiable
 def crossentropy_and_gradient(
-    lib: Library,
-    logits: Any,
-    class_ids: Any,
-    axis: int,
-    are_valid: bool = False,
-    divisor: int = 1,
-    into: Any = None,
+    lib: Library, logits: Any, class_ids: Any, rule: Rule, into: Any = None
 ) -> tuple[Any, Any]:
-    """Return the loss, and the gradient divided by `divisor`, from one evaluation of the exponentials."""
-    split = _split_at_label(lib, logits, class_ids, axis, are_valid, into)
-    loss = _loss(lib, split, axis)  # before the gradient takes the weights' place
-    return loss, _gradient(lib, split, axis, divisor)
+    """Return the loss, and the gradient over the divisor, from one evaluation of the exponentials."""
+    split = _split_at_label(lib, logits, class_ids, rule, into)
+    loss = _loss(lib, split, rule.axis)  # before the gradient takes the weights' place
+    return loss, _gradient(lib, split, rule)
 
 
 @crossentropy_and_gradient.has_jvp
-def _(
-    lib: Library, vector: Any, logits: Any, class_ids: Any, axis: int, divisor: int = 1, **options: Any
-) -> tuple[Any, Any]:
-    both = crossentropy_and_gradient(lib, logits, class_ids, axis=axis, divisor=divisor, **options)
-    slope = sum_of_products(lib, both[1], vector, (axis,)) * divisor
-    return both, (slope, hessian_product(lib, vector, logits, class_ids, axis, divisor=divisor, **options))
+def _(lib: Library, vector: Any, logits: Any, class_ids: Any, rule: Rule) -> tuple[Any, Any]:
+    both = crossentropy_and_gradient(lib, logits, class_ids, rule=rule)
+    slope = sum_of_products(lib, both[1], vector, (rule.axis,)) * rule.divisor
+    return both, (slope, hessian_product(lib, vector, logits, class_ids, rule))
 
 
 @crossentropy_and_gradient.has_vjp
-def _(lib: Library, cotangents: tuple[Any, Any], logits: Any, class_ids: Any, divisor: int = 1, **options: Any) -> Any:
-    first = cotangents[0] * crossentropy_gradient(lib, logits, class_ids, **options)
-    return first + hessian_product(lib, cotangents[1], logits, class_ids, divisor=divisor, **options)
-
-
-@crossentropy.has_value_and_gradient
-def _(lib: Library, logits: Any, class_ids: Any, **options: Any) -> tuple[Any, Any]:
-    return crossentropy_and_gradient.value(lib, logits, class_ids, **options)
+def _(lib: Library, cotangents: tuple[Any, Any], logits: Any, class_ids: Any, rule: Rule) -> Any:
+    first = cotangents[0] * crossentropy_gradient(lib, logits, class_ids, rule=rule._replace(divisor=1))
+    return first + hessian_product(lib, cotangents[1], logits, class_ids, rule)
 
 
 @differentiable
 def variance(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return `p * (1 - p)`, where `1 - p` of the largest entry is the sum of the others."""
     (axis,) = axes
-    leaders = lib.xp.argmax(logits, axis=axis, keepdims=True)
-    split = _split_at_label(lib, logits, leaders, axis, True, into)
-    sides = lib.xp.abs(_gradient(lib, split, axis, 1))  # `1 - p` at the leader, and `p` elsewhere
+    rule, leaders = Rule(axis, are_valid=True), lib.xp.argmax(logits, axis=axis, keepdims=True)
+    split = _split_at_label(lib, logits, leaders, rule, into)
+    sides = lib.xp.abs(_gradient(lib, split, rule))  # `1 - p` at the leader, and `p` elsewhere
     largest = quotient(lib, split.weight, split.rest + split.weight, split.shift)
     return sides * with_entry(lib, 1 - sides, split.place, axis, largest)
 
@@ -127,18 +111,10 @@ def _(lib: Library, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
     return covariance_product(lib, (1 - 2 * softmax(lib, logits, axes=axes)) * cotangent, logits, axes)
 
 
-def hessian_diagonal(
-    lib: Library,
-    logits: Any,
-    class_ids: Any,
-    axis: int,
-    are_valid: bool = False,
-    divisor: int = 1,
-    into: Any = None,
-) -> Any:
-    """Return the diagonal of the Hessian of each example's loss, over `divisor`."""
-    rows = variance(lib, logits, axes=(axis,), into=into)
-    return computed(lib.xp.multiply, rows, _share(lib, logits, class_ids, axis, are_valid, divisor), into=into)
+def hessian_diagonal(lib: Library, logits: Any, class_ids: Any, rule: Rule, into: Any = None) -> Any:
+    """Return the diagonal of the Hessian of each example's loss, over the divisor."""
+    rows = variance(lib, logits, axes=(rule.axis,), into=into)
+    return computed(lib.xp.multiply, rows, _share(lib, logits, class_ids, rule), into=into)
 
 
 class _Split(NamedTuple):
@@ -157,8 +133,9 @@ class _Split(NamedTuple):
     shift: Any
 
 
-def _split_at_label(lib: Library, logits: Any, class_ids: Any, axis: int, are_valid: bool, into: Any = None) -> _Split:
-    place = place_of(lib, logits, class_ids, axis, are_valid)
+def _split_at_label(lib: Library, logits: Any, class_ids: Any, rule: Rule, into: Any = None) -> _Split:
+    axis = rule.axis
+    place = place_of(lib, logits, class_ids, axis, rule.are_valid)
     weights, shift = weights_of(lib, logits, (axis,), into)
 
     def log_weight() -> Any:
@@ -191,12 +168,14 @@ def _loss(lib: Library, split: _Split, axis: int) -> Any:
     return for_each_row(lib, loss, split.rest, split.weight, split.log_weight(), axes=(axis,))
 
 
-def _gradient(lib: Library, split: _Split, axis: int, divisor: int) -> Any:
-    numerators = with_entry(lib, split.others, split.place, axis, -split.rest)
-    return quotient(lib, numerators, split.rest + split.weight, split.shift, divisor)
+def _gradient(lib: Library, split: _Split, rule: Rule) -> Any:
+    numerators = with_entry(lib, split.others, split.place, rule.axis, -split.rest)
+    return quotient(lib, numerators, split.rest + split.weight, split.shift, rule.divisor)
 
 
-def _share(lib: Library, logits: Any, class_ids: Any, axis: int, are_valid: bool, divisor: int) -> Any:
+def _share(lib: Library, logits: Any, class_ids: Any, rule: Rule) -> Any:
     """Return what each example's loss counts for: NaN where its class id is out of range."""
-    share = lib.xp.ones_like(class_ids, dtype=logits.dtype) / divisor
-    return share if are_valid else lib.nan_where(~in_range(class_ids, logits.shape[axis]), share)
+    share = lib.xp.ones_like(class_ids, dtype=logits.dtype) / rule.divisor
+    if rule.are_valid:
+        return share
+    return lib.nan_where(~in_range(class_ids, logits.shape[rule.axis]), share)

@@ -28,19 +28,18 @@ class Terms(NamedTuple):
 
 def losses(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...]) -> Any:
     """Return the losses over the divisor."""
-    logits, targets, label = _compared(lib, logits, criterion, axes)
-    plain = of_label.crossentropy(lib, logits, targets.class_ids, **label)
+    logits, targets, rule = _compared(lib, logits, criterion, axes)
+    plain = of_label.crossentropy(lib, logits, targets.class_ids, rule=rule)
     return _over_divisor(plain, targets) if is_plain(targets) else _loss(lib, plain, logits, targets, axes)
 
 
 def gradient(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the gradient of the losses over the divisor."""
-    logits, targets, label = _compared(lib, logits, criterion, axes)
+    logits, targets, rule = _compared(lib, logits, criterion, axes)
     if is_plain(targets):
-        label |= {"divisor": targets.divisor, "into": into}
-        rows = of_label.crossentropy_gradient(lib, logits, targets.class_ids, **label)
+        rows = of_label.crossentropy_gradient(lib, logits, targets.class_ids, rule=rule, into=into)
         return zero_excluded(lib, targets.where, rows)
-    plain = of_label.crossentropy_gradient(lib, logits, targets.class_ids, **label)
+    plain = of_label.crossentropy_gradient(lib, logits, targets.class_ids, rule=rule)
     return gradient_from_terms(lib, plain, _terms(lib, logits, targets, axes), targets)
 
 
@@ -48,12 +47,11 @@ def losses_and_gradient(
     lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None
 ) -> tuple[Any, Any]:
     """Return both."""
-    logits, targets, label = _compared(lib, logits, criterion, axes)
+    logits, targets, rule = _compared(lib, logits, criterion, axes)
     if is_plain(targets):
-        label |= {"divisor": targets.divisor, "into": into}
-        plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, **label)
+        plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, rule=rule, into=into)
         return _over_divisor(plain, targets), zero_excluded(lib, targets.where, rows)
-    plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, **label)
+    plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, rule=rule)
     terms = _terms(lib, logits, targets, axes)
     return _loss(lib, plain, logits, targets, axes), gradient_from_terms(lib, rows, terms, targets)
 
@@ -63,34 +61,33 @@ def hessian_product(
 ) -> Any:
     """Return the Hessian of each loss, over the divisor, times its vector, the first operand. It is linear in that."""
     vector, criterion = operands
-    logits, targets, label = _compared(lib, logits, criterion, axes)
+    logits, targets, rule = _compared(lib, logits, criterion, axes)
     vector = _zero_uncounted(lib, lib.convert(vector, logits.dtype), targets)
     if is_plain(targets):
-        label |= {"divisor": targets.divisor, "into": into}
-        rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, **label)
+        rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, rule=rule, into=into)
         return zero_excluded(lib, targets.where, rows)
-    rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, **label)
+    rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, rule=rule)
     terms = _terms(lib, logits, targets, axes)
     return hessian_from_terms(lib, rows, lambda p: sum_of_products(lib, p, vector, axes), terms, targets)
 
 
 def hessian_diagonal(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the diagonal of the Hessian of each loss, over the divisor."""
-    logits, targets, label = _compared(lib, logits, criterion, axes)
+    logits, targets, rule = _compared(lib, logits, criterion, axes)
     if is_plain(targets):
-        label |= {"divisor": targets.divisor, "into": into}
-        rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, **label)
+        rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, rule=rule, into=into)
         return zero_excluded(lib, targets.where, rows)
-    rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, **label)
+    rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, rule=rule)
     return hessian_from_terms(lib, rows, lambda p: p, _terms(lib, logits, targets, axes), targets)
 
 
 def _compared(
     lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...]
-) -> tuple[Any, Targets, dict[str, Any]]:
-    """Return the logits that count, their targets, and what the functions of a label are told beside the class ids."""
+) -> tuple[Any, Targets, of_label.Rule]:
+    """Return the logits that count, their targets, and how to compare them with labels: divided, if that is all."""
     logits, targets = targets_of(lib, logits, criterion, axes[0])
-    return logits, targets, {"axis": axes[0], "are_valid": targets.are_valid}
+    divisor = targets.divisor if is_plain(targets) else 1
+    return logits, targets, of_label.Rule(axes[0], targets.are_valid, divisor)
 
 
 def _loss(lib: Library, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:

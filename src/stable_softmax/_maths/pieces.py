@@ -15,7 +15,7 @@ from stable_softmax._maths import merging, objective
 from stable_softmax._maths.exponentials import difference
 from stable_softmax._maths.labels import in_range, is_entry, is_marked, ones_along, relative_ids
 from stable_softmax._maths.sums import accurate_sum
-from stable_softmax._maths.targets import Targets, is_off, weights_of, zero_excluded
+from stable_softmax._maths.targets import Targets, class_weights_of, is_off, zero_excluded
 
 _LAG_UNIT = 2.0**20
 
@@ -314,4 +314,6 @@ def _weight_of_label(lib: Library, weight: Any, class_ids: Any, given: Criterion
     if given.class_weights is None:
         return weight
     has_label = weight == 1
-    return lib.xp.where(has_label, weights_of(lib, given.class_weights, lib.xp.where(has_label, class_ids, 0), axis), 0)
+    return lib.xp.where(
+        has_label, class_weights_of(lib, given.class_weights, lib.xp.where(has_label, class_ids, 0), axis), 0
+    )

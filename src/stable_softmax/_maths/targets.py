@@ -78,7 +78,7 @@ def example_weights(lib: Library, class_ids: Any, class_weights: Any, axis: int,
         return lib.xp.astype(counted, class_ids.dtype)
     # A class id out of range makes the loss NaN, whatever it is divided by.
     valid = lib.xp.where(in_range(class_ids, class_weights.shape[axis]), class_ids, 0)
-    weights = weights_of(lib, class_weights, valid, axis)
+    weights = class_weights_of(lib, class_weights, valid, axis)
     return weights if counted is None else lib.xp.where(counted, weights, 0)
 
 
@@ -112,7 +112,7 @@ def _hard_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any,
         class_ids = lib.xp.where(counted, class_ids, 0)
     scale = None
     if criterion.class_weights is not None:
-        scale = weights_of(lib, criterion.class_weights, class_ids, axis)
+        scale = class_weights_of(lib, criterion.class_weights, class_ids, axis)
     if is_off(smoothing):
         return class_ids, scale, None
     share, of_classes = _smoothing(lib, logits, criterion, axis)
@@ -130,7 +130,7 @@ def _hard_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any,
     return largest, scale, with_entry(lib, targets, place, axis, 0)
 
 
-def weights_of(lib: Library, class_weights: Any, class_ids: Any, axis: int) -> Any:
+def class_weights_of(lib: Library, class_weights: Any, class_ids: Any, axis: int) -> Any:
     """Return the weight of each example's class, NaN where the id is out of range."""
     shape = class_ids.shape
     weights = lib.xp.broadcast_to(class_weights, (*shape[:axis], class_weights.shape[axis], *shape[axis + 1 :]))
