@@ -172,7 +172,7 @@ def test_answers_are_needed_for_the_loss_alone(library):
     assert statistics.lag is None
     assert statistics.weight is None
     np.testing.assert_allclose(library.numpy(statistics.logsumexp()), np.log([3, 3]), rtol=1e-6)
-    with pytest.raises(ValueError, match="the loss needs statistics with reference answers"):
+    with pytest.raises(ValueError, match="the loss needs statistics with labels"):
         statistics.crossentropy()
 
 
@@ -242,7 +242,7 @@ def test_what_does_not_belong_together_is_refused():
     statistics = softmax_statistics(z, y)
     with pytest.raises(TypeError, match="other must be SoftmaxStatistics, not ndarray"):
         statistics.merge(z)
-    with pytest.raises(ValueError, match="either both statistics must have reference answers, or none"):
+    with pytest.raises(ValueError, match="either both statistics must have labels"):
         statistics.merge(softmax_statistics(z))
     with pytest.raises(ValueError, match=r"examples of these statistics, \(2,\), not \(1,\)"):
         statistics.merge(softmax_statistics(z[:1], y[:1]))
