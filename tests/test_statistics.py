@@ -157,9 +157,9 @@ def test_label_of_no_part_or_of_two_is_refused_or_gives_nan(library):
     z, y = library.array(np.zeros((3, 4))), library.array(np.asarray([0, 4, -1]))
     once, twice = softmax_statistics(z, y), softmax_statistics(z, y).merge(softmax_statistics(z[:, :1], y))
     if library.reads_values:
-        with pytest.raises(ValueError, match=r"exactly one part, but that at position \(1,\) is of none"):
+        with pytest.raises(ValueError, match=r"exactly one part, but the label at position \(1,\) is in none"):
             once.crossentropy()
-        with pytest.raises(ValueError, match=r"exactly one part, but that at position \(0,\) is of 2"):
+        with pytest.raises(ValueError, match=r"exactly one part, but the label at position \(0,\) is in 2"):
             twice.crossentropy()
     else:
         np.testing.assert_array_equal(np.isnan(library.numpy(once.crossentropy())), [False, True, True])

@@ -1,8 +1,8 @@
-"""The loss of each row beside its label, its gradient and its Hessian, with their derivatives of any order.
+"""The loss of each row for its label, its gradient and its Hessian, with their derivatives of any order.
 
-What is left out of a sum is the label's entry: adding it to a tiny rest would round the rest away. Class ids come with
-an axis of length 1 in the place of the class axis; where one is out of range, the row's results are NaN. `are_valid`
-says that none is.
+Sums leave the label's entry out: adding it to a tiny rest would round the rest away. Class ids have an axis of length 1
+in place of the class axis. A row whose class id is out of range gives NaN; `are_valid` says that no class id is out of
+range.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def crossentropy_gradient(
     divisor: int = 1,
     into: Any = None,
 ) -> Any:
-    """Return the gradient of the loss, divided by `divisor`: `w_j / sum(w)`, and at the label `-rest / sum(w)`."""
+    """Return the gradient of the loss divided by `divisor`: `w_j / sum(w)`, and at the label `-rest / sum(w)`."""
     return _gradient(lib, _split_at_label(lib, logits, class_ids, axis, are_valid, into), axis, divisor)
 
 
@@ -58,7 +58,7 @@ def hessian_product(
     divisor: int = 1,
     into: Any = None,
 ) -> Any:
-    """Return the Hessian of each example's loss times its vector, over `divisor`."""
+    """Return the Hessian of each example's loss times its vector, divided by `divisor`."""
     share = _share(lib, logits, class_ids, axis, are_valid, divisor)
     return computed(lib.xp.multiply, covariance_product(lib, vector, logits, (axis,)), share, into=into)
 
@@ -81,7 +81,7 @@ def crossentropy_and_gradient(
 ) -> tuple[Any, Any]:
     """Return the loss, and the gradient divided by `divisor`, from one evaluation of the exponentials."""
     split = _split_at_label(lib, logits, class_ids, axis, are_valid, into)
-    loss = _loss(lib, split, axis)  # before the gradient takes the weights' place
+    loss = _loss(lib, split, axis)  # before the gradient overwrites the weights
     return loss, _gradient(lib, split, axis, divisor)
 
 
@@ -107,7 +107,7 @@ def _(lib: Library, logits: Any, class_ids: Any, **options: Any) -> tuple[Any, A
 
 @differentiable
 def variance(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
-    """Return `p * (1 - p)`, where `1 - p` of the largest entry is the sum of the others."""
+    """Return `p * (1 - p)`, where `1 - p` of the largest entry is computed as the sum of the others."""
     (axis,) = axes
     leaders = lib.xp.argmax(logits, axis=axis, keepdims=True)
     split = _split_at_label(lib, logits, leaders, axis, True, into)
@@ -136,24 +136,24 @@ def hessian_diagonal(
     divisor: int = 1,
     into: Any = None,
 ) -> Any:
-    """Return the diagonal of the Hessian of each example's loss, over `divisor`."""
+    """Return the diagonal of the Hessian of each example's loss, divided by `divisor`."""
     rows = variance(lib, logits, axes=(axis,), into=into)
     return computed(lib.xp.multiply, rows, _share(lib, logits, class_ids, axis, are_valid, divisor), into=into)
 
 
 class _Split(NamedTuple):
-    """The weights of rows, with the label's apart."""
+    """The weights of rows, separated into that of the label and the others."""
 
-    #: With 0 at the label, in memory that nothing else has.
+    #: Weights with 0 at the label, in memory that nothing else uses.
     others: Any
-    #: Their sum.
+    #: Sum of the other weights.
     rest: Any
-    #: The label's.
+    #: Weight of the label.
     weight: Any
-    #: Its logarithm, where it is asked for.
+    #: Function that returns its logarithm.
     log_weight: Callable[[], Any]
     place: Place
-    #: As that of the weights.
+    #: Shift of the weights, as from `weights_of`.
     shift: Any
 
 
@@ -162,13 +162,13 @@ def _split_at_label(lib: Library, logits: Any, class_ids: Any, axis: int, are_va
     weights, shift = weights_of(lib, logits, (axis,), into)
 
     def log_weight() -> Any:
-        # Asked for where the label's weight is next to nothing, so that the largest is among the others.
+        # Needed only if the label's weight is tiny, so that the largest weight is among the others.
         own_shift = shift
         if own_shift is None:
             own_shift = lib.maximum(logits, (axis,)) - lib.xp.log(lib.maximum(others, (axis,)))
         return difference(lib, entry(lib, logits, place, axis), own_shift)
 
-    # Compilers pick an entry of the logits, which are there, more easily than of their exponentials.
+    # Compilers fetch an entry of the logits more cheaply than one of their exponentials, which are not stored.
     is_there = lib.reads_values or shift is None
     weight = entry(lib, weights, place, axis) if is_there else lib.xp.exp(log_weight())
     others = with_entry(lib, weights, place, axis, 0)
@@ -197,6 +197,6 @@ def _gradient(lib: Library, split: _Split, axis: int, divisor: int) -> Any:
 
 
 def _share(lib: Library, logits: Any, class_ids: Any, axis: int, are_valid: bool, divisor: int) -> Any:
-    """Return what each example's loss counts for: NaN where its class id is out of range."""
+    """Return the factor of each example's loss, `1 / divisor`, or NaN where its class id is out of range."""
     share = lib.xp.ones_like(class_ids, dtype=logits.dtype) / divisor
     return share if are_valid else lib.nan_where(~in_range(class_ids, logits.shape[axis]), share)
