@@ -101,7 +101,7 @@ def _name_of(dtype: Any) -> str:
 
 
 def checked_number(lib: Library, name: str, value: Any, layout: Layout, largest: float) -> Any:
-    """Check that a number lies in [0, largest], and return it; if it cannot be read, it becomes NaN where it does not."""
+    """Return a number, checked to lie in [0, largest]; NaN if it does not, but its value cannot be read."""
     if not is_array(value) or isinstance(value, Real):
         return _checked_float(name, value, largest)
     if not lib.is_of_kind(value.dtype, "real floating", "integral"):

@@ -59,7 +59,7 @@ def hessian_product(
     into: Any = None,
 ) -> Any:
     """Return the Hessian of each example's loss times its vector, divided by `divisor`."""
-    share = _share(lib, logits, class_ids, axis, are_valid, divisor)
+    share = _loss_factors(lib, logits, class_ids, axis, are_valid, divisor)
     return computed(lib.xp.multiply, covariance_product(lib, vector, logits, (axis,)), share, into=into)
 
 
@@ -138,7 +138,7 @@ def hessian_diagonal(
 ) -> Any:
     """Return the diagonal of the Hessian of each example's loss, divided by `divisor`."""
     rows = variance(lib, logits, axes=(axis,), into=into)
-    return computed(lib.xp.multiply, rows, _share(lib, logits, class_ids, axis, are_valid, divisor), into=into)
+    return computed(lib.xp.multiply, rows, _loss_factors(lib, logits, class_ids, axis, are_valid, divisor), into=into)
 
 
 class _Split(NamedTuple):
@@ -196,7 +196,7 @@ def _gradient(lib: Library, split: _Split, axis: int, divisor: int) -> Any:
     return quotient(lib, numerators, split.rest + split.weight, split.shift, divisor)
 
 
-def _share(lib: Library, logits: Any, class_ids: Any, axis: int, are_valid: bool, divisor: int) -> Any:
-    """Return the factor of each example's loss, `1 / divisor`, or NaN where its class id is out of range."""
+def _loss_factors(lib: Library, logits: Any, class_ids: Any, axis: int, are_valid: bool, divisor: int) -> Any:
+    """Return the factor of each example's loss: `1 / divisor`, or NaN where its class id is out of range."""
     share = lib.xp.ones_like(class_ids, dtype=logits.dtype) / divisor
     return share if are_valid else lib.nan_where(~in_range(class_ids, logits.shape[axis]), share)

@@ -28,14 +28,14 @@ class Terms(NamedTuple):
 
 def losses(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...]) -> Any:
     """Return the losses divided by the divisor."""
-    logits, targets, label = _compared(lib, logits, criterion, axes)
+    logits, targets, label = _logits_and_targets(lib, logits, criterion, axes)
     plain = of_label.crossentropy(lib, logits, targets.class_ids, **label)
     return _over_divisor(plain, targets) if is_plain(targets) else _loss(lib, plain, logits, targets, axes)
 
 
 def gradient(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the gradient of the losses divided by the divisor."""
-    logits, targets, label = _compared(lib, logits, criterion, axes)
+    logits, targets, label = _logits_and_targets(lib, logits, criterion, axes)
     if is_plain(targets):
         label |= {"divisor": targets.divisor, "into": into}
         rows = of_label.crossentropy_gradient(lib, logits, targets.class_ids, **label)
@@ -48,7 +48,7 @@ def losses_and_gradient(
     lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None
 ) -> tuple[Any, Any]:
     """Return the losses and their gradient, both divided by the divisor."""
-    logits, targets, label = _compared(lib, logits, criterion, axes)
+    logits, targets, label = _logits_and_targets(lib, logits, criterion, axes)
     if is_plain(targets):
         label |= {"divisor": targets.divisor, "into": into}
         plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, **label)
@@ -63,7 +63,7 @@ def hessian_product(
 ) -> Any:
     """Return the Hessian of each loss times its vector, the first operand, divided by the divisor."""
     vector, criterion = operands
-    logits, targets, label = _compared(lib, logits, criterion, axes)
+    logits, targets, label = _logits_and_targets(lib, logits, criterion, axes)
     vector = _zero_uncounted(lib, lib.convert(vector, logits.dtype), targets)
     if is_plain(targets):
         label |= {"divisor": targets.divisor, "into": into}
@@ -76,7 +76,7 @@ def hessian_product(
 
 def hessian_diagonal(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the diagonal of the Hessian of each loss, divided by the divisor."""
-    logits, targets, label = _compared(lib, logits, criterion, axes)
+    logits, targets, label = _logits_and_targets(lib, logits, criterion, axes)
     if is_plain(targets):
         label |= {"divisor": targets.divisor, "into": into}
         rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, **label)
@@ -85,7 +85,7 @@ def hessian_diagonal(lib: Library, logits: Any, criterion: Criterion, axes: tupl
     return hessian_from_terms(lib, rows, lambda p: p, _terms(lib, logits, targets, axes), targets)
 
 
-def _compared(
+def _logits_and_targets(
     lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...]
 ) -> tuple[Any, Targets, dict[str, Any]]:
     """Return the logits that count, their targets, and the options for the functions of a plain label."""
@@ -126,7 +126,7 @@ def gradient_from_terms(lib: Library, plain: Any, terms: Terms, targets: Targets
 
 
 def hessian_from_terms(lib: Library, plain: Any, slope_of: Callable[[Any], Any], terms: Terms, targets: Targets) -> Any:
-    """Return rows of the Hessian, from those of the plain label and a function that gives the logsumexp's slope."""
+    """Return rows of the Hessian, from those of the plain label and the logsumexp's slope, given the probabilities."""
     rows = _towards_all_targets(lib, plain, 1 if targets.scale is None else targets.scale, terms, targets)
     if targets.z_loss is not None:
         probabilities = terms.probabilities()
