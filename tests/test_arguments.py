@@ -112,7 +112,7 @@ def test_reference_answers_of_another_dtype(library, loss, kind):
 
 def test_probabilities_of_another_shape(library, loss):
     expected = (
-        r"^reference_answers must have logits' shape \(2, 3\) when they are probabilities, .*float64, not \(2,\); "
+        r"^reference_answers of dtype .*float64 are probabilities and must have logits' shape \(2, 3\), not \(2,\); "
         r"class ids need an integer dtype: cast them$"
     )
     with pytest.raises(ValueError, match=expected):

@@ -67,8 +67,8 @@ def check_shape_of_probabilities(answers: ShapeAndDtype, layout: Layout) -> None
     else:
         remedy = _SWAPPED if _is_swapped(given, shape) else ""
     raise ValueError(
-        f"reference_answers must have logits' shape {shape} when they are probabilities, "
-        f"as of dtype {answers.dtype}, not {given}{remedy}"
+        f"reference_answers of dtype {answers.dtype} are probabilities and must have logits' shape {shape}, "
+        f"not {given}{remedy}"
     )
 
 

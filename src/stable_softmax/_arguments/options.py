@@ -247,7 +247,7 @@ def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: boo
     if not own.min <= ignored <= own.max:
         return None
     default = lib.xp.iinfo(lib.default_dtype("integral"))
-    if is_of_numpy(answers) and lib.takes_numpy:  # whose ids were clipped to the default dtype
+    if is_of_numpy(answers) and lib.takes_numpy:  # ids of NumPy were clipped to the default dtype
         return max(default.min, min(ignored, default.max))
     modulus = 1 << default.bits
     return (ignored + modulus // 2) % modulus - modulus // 2

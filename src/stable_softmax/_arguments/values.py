@@ -136,7 +136,7 @@ def first_false(lib: Library, condition: Any, values: Any) -> tuple[tuple[int, .
     )
     scalar = values[position]
     convert = float if lib.xp.isdtype(values.dtype, "real floating") else int
-    # PyTorch's int() overflows beyond int64, its item() does not; the standard has none.
+    # In PyTorch, int() overflows beyond int64, but item() does not; the standard has no item().
     return position, scalar.item() if hasattr(scalar, "item") else convert(scalar)
 
 

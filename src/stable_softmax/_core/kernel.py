@@ -30,7 +30,7 @@ class Kernel:
         #: (lib, logits, operands, axes=, into=) -> one array, or a tuple of several results. The result with one
         #: entry for each class may be written into the memory `into`.
         self.whole = whole
-        #: Shapes of the results, by the shape that is asked for where they have one entry for each row.
+        #: Shapes of the results, by the shape that results with one entry for each row are to have.
         self.results: dict[Result, tuple[Result, ...]] = {
             rows: tuple([rows if result == "rows" else result for result in results])
             for rows in ("rows", "examples", "total")

@@ -1,4 +1,4 @@
-"""How many threads share the work on a large NumPy array."""
+"""The number of threads that share the work on a large NumPy array."""
 
 import operator
 import os

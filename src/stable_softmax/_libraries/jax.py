@@ -81,7 +81,7 @@ class JAX(Library):
         return _compiled(function, tuple(options.items()), *arrays)
 
     def sweep(self, function: Callable[..., Any], in_rows: tuple[Any, ...], whole: tuple[Any, ...], size: int) -> Any:
-        """Return what a function of blocks of rows gives, by a scan.
+        """Return the results of a function over blocks of rows, by a scan.
 
         The rows of a block are taken at a stride, the number of blocks: if rows lie on several devices, each device has
         a part of every block.

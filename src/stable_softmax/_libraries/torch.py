@@ -93,7 +93,7 @@ class Torch(Library):
         return self.sum_in_vectors(terms, axes) if is_for_cpu else xp.sum(terms, axis=axes, keepdims=True)
 
     def sum_in_vectors(self, terms: Any, axes: tuple[int, ...]) -> Any:
-        """Return the sum over axes, perhaps of unknown length, with a compiler that adds vectors one by one."""
+        """Return the sum over axes, perhaps of unknown length, where the compiler adds vectors one by one."""
         lengths = [max(_FEW, self.longest_sum(terms, axis)) for axis in axes]
         long = [not self.is_known(terms.shape[i]) or terms.shape[i] > n for i, n in zip(axes, lengths, strict=True)]
         if True in long and terms.dtype == torch.float32:  # pragma: no cover - traced, never run
@@ -108,8 +108,8 @@ class Torch(Library):
         return terms
 
     def longest_sum(self, terms: Any, axis: int) -> int:
-        # Registers are added up one after another, and are filled in rounds of 16. Along another axis than the last, the
-        # number of rows determines which rows share a register.
+        # Registers are added up one after another, and are filled in rounds of 16. Along any other axis than the last,
+        # the number of rows determines which rows share a register.
         return 128 if self.sums_neighbours(terms, axis) else 1
 
     def sums_neighbours(self, terms: Any, axis: int) -> bool:

@@ -100,5 +100,5 @@ def for_each_row(lib: Library, function: Callable[..., Any], *values: Any, axes:
 
 
 def computed(function: Callable[..., Any], *arrays: Any, into: Any = None) -> Any:
-    """Return the function of the arrays, in given memory if there is any."""
+    """Return a function of the arrays, written into the memory `into` if it is given."""
     return function(*arrays) if into is None else function(*arrays, out=into)
