@@ -99,8 +99,7 @@ def logsumexp(
     Returns
     -------
     array of the shape of `logits` without `axis`
-        In nats. -inf if all logits of the example are -inf, with derivative 0, or if it has none; +inf if one is +inf;
-        NaN if one is NaN.
+        In nats. -inf if all logits are -inf (with derivative 0) or none is left; +inf if one is +inf; NaN for NaN.
 
     Raises
     ------
