@@ -114,7 +114,7 @@ def test_reference_answers_of_another_dtype(library, loss, kind):
 
 def test_probabilities_of_another_shape(library, loss):
     expected = (
-        r"^reference_answers must have logits' shape \(2, 3\) when they are probabilities, .*float64, not \(2,\); "
+        r"^reference_answers of dtype .*float64 are probabilities and must have logits' shape \(2, 3\), not \(2,\); "
         r"class ids need an integer dtype: cast them$"
     )
     with pytest.raises(ValueError, match=expected):
@@ -251,7 +251,7 @@ def test_weights_beyond_the_dtype_that_the_work_is_done_in(library, reduction):
     z, y = library.logits([[0.0, 1.0]], "float32"), library.array(np.zeros(1, np.int64))
     options = {"class_weights": library.array(np.asarray([1.0, 1e300])), "reduction": reduction}
     expected = (
-        r"^class_weights must lie in the range of float32, which the work is done in, but is 1e\+300 at position "
+        r"^class_weights must lie in the range of float32, the dtype of the computation, but is 1e\+300 at position "
         r"\(1,\): scale them, or pass dtype='float64'$"
     )
     with pytest.raises(ValueError, match=expected):

@@ -1,8 +1,10 @@
 """What importing the package brings along."""
 
 import importlib.metadata
+import inspect
 import subprocess
 import sys
+import typing
 
 import pytest
 
@@ -31,6 +33,21 @@ def test_public_names_are_what_the_package_shows():
     assert set(dir(stable_softmax)) - functions == {"__version__", "textbook"}
     assert set(dir(stable_softmax)) == {*stable_softmax.__all__, "__version__"}
     assert list(stable_softmax.__all__) == sorted(stable_softmax.__all__)
+
+
+def test_signatures_show_names_and_no_private_paths():
+    import stable_softmax
+
+    statistics = stable_softmax.SoftmaxStatistics
+    public = [getattr(stable_softmax, name) for name in stable_softmax.__all__]
+    public += [getattr(statistics, name) for name in vars(statistics) if not name.startswith("_")]
+    functions = [function for function in public if inspect.isfunction(function)]
+    for function in (*functions, statistics):
+        signature = str(inspect.signature(function))
+        assert "stable_softmax" not in signature
+        assert "ForwardRef" not in signature
+        assert typing.get_type_hints(function).keys() <= {*inspect.signature(function).parameters, "return"}
+    assert {stable_softmax.softmax, statistics.merge} < {*functions}
 
 
 def test_version_is_that_of_the_distribution():

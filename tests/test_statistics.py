@@ -159,9 +159,9 @@ def test_label_of_no_part_or_of_two_is_refused_or_gives_nan(library):
     z, y = library.array(np.zeros((3, 4))), library.array(np.asarray([0, 4, -1]))
     once, twice = softmax_statistics(z, y), softmax_statistics(z, y).merge(softmax_statistics(z[:, :1], y))
     if library.reads_values:
-        with pytest.raises(ValueError, match=r"exactly one part, but that at position \(1,\) is of none"):
+        with pytest.raises(ValueError, match=r"exactly one part, but the label at position \(1,\) is in none"):
             once.crossentropy()
-        with pytest.raises(ValueError, match=r"exactly one part, but that at position \(0,\) is of 2"):
+        with pytest.raises(ValueError, match=r"exactly one part, but the label at position \(0,\) is in 2"):
             twice.crossentropy()
     else:
         np.testing.assert_array_equal(np.isnan(library.numpy(once.crossentropy())), [False, True, True])
@@ -174,7 +174,7 @@ def test_answers_are_needed_for_the_loss_alone(library):
     assert statistics.lag is None
     assert statistics.weight is None
     np.testing.assert_allclose(library.numpy(statistics.logsumexp()), np.log([3, 3]), rtol=1e-6)
-    with pytest.raises(ValueError, match="the loss needs statistics with reference answers"):
+    with pytest.raises(ValueError, match="the loss needs statistics with labels"):
         statistics.crossentropy()
 
 
@@ -244,7 +244,7 @@ def test_what_does_not_belong_together_is_refused():
     statistics = softmax_statistics(z, y)
     with pytest.raises(TypeError, match="other must be SoftmaxStatistics, not ndarray"):
         statistics.merge(z)
-    with pytest.raises(ValueError, match="either both statistics must have reference answers, or none"):
+    with pytest.raises(ValueError, match="either both statistics must have labels"):
         statistics.merge(softmax_statistics(z))
     with pytest.raises(ValueError, match=r"examples of these statistics, \(2,\), not \(1,\)"):
         statistics.merge(softmax_statistics(z[:1], y[:1]))

@@ -1,4 +1,4 @@
-"""Softmax, its cross-entropy and their derivatives, on the arrays of any library that follows the array API standard.
+"""Softmax, its cross-entropy and their derivatives, for the arrays of any library that follows the array API standard.
 
 Results keep their relative accuracy where the usual formulas return 0, inf or nan: the loss of a confident prediction,
 and its gradient, are tiny, but not 0.
@@ -6,18 +6,18 @@ and its gradient, are tiny, but not 0.
 ==============================  =======================================================================
 softmax, log_softmax,           along one axis, several or all
 logsumexp
-softmax_crossentropy_           the loss in nats: of each example by default
+softmax_crossentropy_           the loss in nats, by default of each example
 with_logits
-grad_..., value_and_grad_...    its gradient, and both at once: of the mean over the examples by default
+grad_..., value_and_grad_...    its gradient, and both at once, by default of the mean over the batch
 hvp_..., hessian_diagonal_...   the Hessian times a vector, and its diagonal
-linear_..., value_and_grad_     the loss of projected features, without holding all logits, and its
-linear_...                      gradients
-softmax_statistics              what some of the classes contribute; parts merge in any order
+linear_..., value_and_grad_     the loss of projected features, and its gradients; the full logits are
+linear_...                      never materialized
+softmax_statistics              partial logsumexp and loss over some classes; parts merge in any order
 set_workers, get_workers        threads for large NumPy arrays
 textbook                        the usual formulas, for comparison
 ==============================  =======================================================================
 
-JAX and PyTorch find the analytic derivatives as their own, within `jit`, `vmap` and `torch.compile` too.
+JAX and PyTorch differentiate all of these by analytic formulas, also within `jit`, `vmap` and `torch.compile`.
 
 Examples
 --------

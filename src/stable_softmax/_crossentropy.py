@@ -1,4 +1,6 @@
-"""The cross-entropy of the softmax, its gradient, both at once, and its Hessian: times a vector, and the diagonal."""
+"""Softmax cross-entropy: loss, gradient, both at once, Hessian times a vector, and diagonal of the Hessian."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -22,31 +24,31 @@ def softmax_crossentropy_with_logits(
     reduction: Reduction = "none",
     dtype: Any = None,
 ) -> Array:
-    """Return the negative log-probability of the right class, by default for each example.
+    """Return the softmax cross-entropy: the negative log-probability of the label, by default for each example.
 
     Parameters
     ----------
     logits : array (..., C, ...)
         Unnormalized log-probabilities, in nats, of any real floating or integer dtype.
     reference_answers : integer array of the shape of `logits` without `axis`, or real array of the shape of `logits`
-        The labels: the class id of each example, in [0, C); or target probabilities `t`. These must not be below
+        The labels: the class id of each example, in [0, C), or target probabilities `t`. These must be at least
         -0.001, and need not sum to 1: the loss is linear in them. Targets of classes that `where` excludes do not
-        count: normalize them over the other classes if they are to sum to 1.
+        count: if the targets should sum to 1, normalize them over the other classes.
     axis : int
         The axis that holds the classes: 1 for logits (N, C, H, W). If another axis has the same length, a wrong `axis`
         cannot be detected.
     where : boolean array that broadcasts to `logits`, optional
-        The classes to keep. The others have probability 0, whatever their logits hold. If every class is excluded, the
-        loss for target probabilities is 0, and every class id is out of range.
+        Mask of the classes to keep. The others have probability 0, whatever their logits are. If `where` excludes every
+        class, the loss for target probabilities is 0, and every class id is out of range.
     class_weights : array (C,), optional
-        Finite and not negative: `w` below. With class ids, "mean" divides by the summed weights of the labels, as
-        PyTorch does.
-    label_smoothing : float, or array ()
-        The share of the target that is spread evenly over the classes, in [0, 1].
+        Weight `w` of each class, finite and not negative. With class ids, "mean" divides by the summed weights of the
+        labels, as PyTorch does.
+    label_smoothing : float or 0-d array
+        Share of the target to spread evenly over the classes, in [0, 1].
     ignore_index : int, optional
-        The class id of examples to ignore: their loss and gradient are 0, whatever their logits hold.
-    z_loss : float, or array ()
-        Coefficient of the penalty ``logsumexp**2`` that is added to the loss of each example. Not negative, and at most
+        The class id of examples to ignore: their loss and gradient are 0, whatever their logits are.
+    z_loss : float or 0-d array
+        Coefficient of the penalty ``logsumexp**2`` that is added to the loss of each example. At least 0, and at most
         half the largest number of the dtype of the computation.
     reduction : {"none", "mean", "sum"}
         How the losses of the examples are combined. If all examples are ignored, the mean is 0.
@@ -55,21 +57,23 @@ def softmax_crossentropy_with_logits(
 
     Returns
     -------
-    array with one entry for each example, or of shape ()
-        The losses in nats. NaN for a row that holds NaN or +inf, or nothing but -inf; inf if the label's logit is -inf.
+    array with one entry for each example, or 0-d array
+        The losses in nats. NaN if the example's logits hold NaN or +inf, or are all -inf; inf if the label's logit is
+        -inf.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument's type, dtype, shape or range is not as above. Values are checked in eager CPU arrays; under JAX
+        If an argument's type, dtype, shape or range is not as above. Values are checked on eager CPU arrays; with JAX
         and Dask, and on GPUs, a class id or target out of range gives NaN instead.
 
     Notes
     -----
-    ``log1p(sum of exp(z) over the other classes / exp(z_y))``, of logits that are shifted into the dtype's range.
-    The sum leaves the label out, so that a confident prediction keeps its loss: it is tiny, but not 0. The options make
-    it ``sum of q * -log_softmax(z)``, where 0 times infinity is 0, with ``q = w_y * (1 - smoothing) * onehot(y) +
-    w * smoothing / C``, or ``w * ((1 - smoothing) * t + smoothing / C)``, as in PyTorch's ``cross_entropy``.
+    For logits `z`, shifted into the dtype's range, and label `y`, the loss is ``log1p(sum of exp(z) over the other
+    classes / exp(z_y))``. The sum leaves the label out, so that the loss of a confident prediction is tiny, but not 0.
+    With options, it is ``sum of q * -log_softmax(z)``, where 0 times infinity is 0, and the targets are those of
+    PyTorch's ``cross_entropy``: ``q = w_y * (1 - smoothing) * onehot(y) + w * smoothing / C`` for class ids, and
+    ``q = w * ((1 - smoothing) * t + smoothing / C)`` for target probabilities.
 
     Examples
     --------
@@ -104,19 +108,19 @@ def grad_softmax_crossentropy_with_logits(
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> Array:
-    """Return the gradient of the cross-entropy with respect to `logits`, by default that of the batch mean.
+    """Return the gradient of the softmax cross-entropy with respect to `logits`, by default that of the batch mean.
 
     Parameters
     ----------
     logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
-        Which loss to differentiate. With "none", each row is the gradient of its own example's loss.
+        The loss to differentiate. With "none", each row is the gradient of its own example's loss.
 
     Returns
     -------
     array of the shape of `logits`
-        Rows of NaN where the loss is NaN, but 0 for what `where` excludes.
+        NaN for an example whose loss is NaN, but 0 for classes that `where` excludes.
 
     Raises
     ------
@@ -125,8 +129,8 @@ def grad_softmax_crossentropy_with_logits(
 
     Notes
     -----
-    ``p_j`` for the other classes. At the right class ``-(sum of exp(z) over the other classes) / sum of exp(z)``,
-    and not ``p_y - 1``, which is 0 as soon as ``p_y`` rounds to 1.
+    For class ids, ``-(sum of exp(z) over the other classes) / sum of exp(z)`` at the label, where ``p_y - 1`` would be
+    0 as soon as ``p_y`` rounds to 1, and ``p_j`` at the other classes.
 
     Examples
     --------
@@ -161,7 +165,7 @@ def value_and_grad_softmax_crossentropy_with_logits(
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> tuple[Array, Array]:
-    """Return the cross-entropy and its gradient from one evaluation of the exponentials.
+    """Return the softmax cross-entropy and its gradient with respect to `logits`, from the same exponentials.
 
     Parameters
     ----------
@@ -179,10 +183,6 @@ def value_and_grad_softmax_crossentropy_with_logits(
     ------
     TypeError, ValueError
         As for `softmax_crossentropy_with_logits`.
-
-    Notes
-    -----
-    The formulas of the two functions, over the same exponentials.
 
     Examples
     --------
@@ -222,31 +222,31 @@ def hvp_softmax_crossentropy_with_logits(
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> Array:
-    """Return the Hessian of the cross-entropy with respect to `logits` times a vector, without building the Hessian.
+    """Return the Hessian of the softmax cross-entropy times a vector, without building the Hessian.
 
     Parameters
     ----------
     logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     vector : array of the shape of `logits`
-        What to multiply the Hessian with, of any real floating or integer dtype.
+        The vector to multiply the Hessian by, of any real floating or integer dtype.
     reduction : {"none", "mean", "sum"}
-        Which loss to differentiate. No example's loss depends on another's logits, so "none" and "sum" give the same.
+        The loss to differentiate. "none" and "sum" give the same: no example's loss depends on another's logits.
 
     Returns
     -------
     array of the shape of `logits`
-        Rows of NaN where the loss is NaN, but 0 for what `where` excludes.
+        NaN for an example whose loss is NaN, but 0 for classes that `where` excludes.
 
     Raises
     ------
     TypeError, ValueError
-        As for `softmax_crossentropy_with_logits`, and where `vector` is not as above.
+        As for `softmax_crossentropy_with_logits`, and if `vector` is not as above.
 
     Notes
     -----
-    ``p * (w - sum(p * w))`` with ``w = v - v_m`` and ``m`` the class of the largest logit. The Hessian maps constants
-    to 0, so that this is ``p * v - p * sum(p * v)``, of which all digits cancel once one class leads by far.
+    ``p * (w - sum(p * w))``, where ``w = v - v_m`` and ``m`` is the class of the largest logit. This equals
+    ``p * v - p * sum(p * v)``, but there all digits cancel once one class leads by far.
 
     Examples
     --------
@@ -281,21 +281,21 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     reduction: Reduction = "mean",
     dtype: Any = None,
 ) -> Array:
-    """Return the diagonal of the Hessian of the cross-entropy with respect to `logits`.
+    """Return the diagonal of the Hessian of the softmax cross-entropy with respect to `logits`.
 
-    Gradient boosting divides by it: a custom objective returns it with the gradient, both with ``reduction="none"``.
+    A custom objective for gradient boosting returns it beside the gradient, both with ``reduction="none"``.
 
     Parameters
     ----------
     logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
-        Which loss to differentiate. No example's loss depends on another's logits, so "none" and "sum" give the same.
+        The loss to differentiate. "none" and "sum" give the same: no example's loss depends on another's logits.
 
     Returns
     -------
     array of the shape of `logits`
-        Rows of NaN where the loss is NaN, but 0 for what `where` excludes.
+        NaN for an example whose loss is NaN, but 0 for classes that `where` excludes.
 
     Raises
     ------
@@ -304,9 +304,9 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
 
     Notes
     -----
-    ``p_j * (1 - p_j)``, where ``1 - p_j`` of the most probable class is the sum of the others' probabilities: the
-    difference is 0 as soon as its probability rounds to 1. Targets ``q`` multiply it by their sum, and the penalty adds
-    ``2 * z_loss * (logsumexp * p_j * (1 - p_j) + p_j**2)``.
+    ``p_j * (1 - p_j)``. For the most probable class, ``1 - p_j`` is computed as the sum of the other probabilities,
+    since the difference is 0 as soon as ``p_j`` rounds to 1. Targets ``q`` multiply the diagonal by their sum, and the
+    penalty adds ``2 * z_loss * (logsumexp * p_j * (1 - p_j) + p_j**2)``.
 
     Examples
     --------
@@ -330,6 +330,6 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
 
 def _run(kernel: Kernel, loss: Loss, operands: Any) -> tuple[Any, ...]:
     if loss.criterion.class_ids is None and "classes" in kernel.results[loss.rows]:
-        # In pieces, the target of the most probable class could not be told apart from the others.
+        # Pieces of a row cannot keep the target of the most probable class apart from the other targets.
         kernel = kernel.on_whole_rows
     return run(kernel, loss.lib, loss.layout, loss.logits, operands, loss.rows)

@@ -1,5 +1,7 @@
 """Projection and cross-entropy in one, so that the full logits are never materialized."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -26,43 +28,43 @@ def linear_softmax_crossentropy(
     dtype: Any = None,
     block_size: int | None = None,
 ) -> Array:
-    """Return the cross-entropy of the logits ``features @ weight.T + bias``, by default its mean over the batch.
+    """Return the softmax cross-entropy of ``features @ weight.T + bias``, by default its mean over the batch.
 
-    Neither the full logits, examples times classes, nor their gradient is ever materialized.
+    Neither the full logits, for all examples and classes, nor their gradient are ever materialized.
 
     Parameters
     ----------
     features : array (..., D)
-        Of any real floating or integer dtype.
+        The features, of any real floating or integer dtype.
     weight : array (C, D)
-        Laid out as in `torch.nn.Linear`; for Flax, pass ``kernel.T``.
+        The weights, laid out as in `torch.nn.Linear`; for Flax, pass ``kernel.T``.
     reference_answers : integer array (...), or real array (..., C)
-        The labels: the class id of each example, in [0, C); or target probabilities.
+        The labels: the class id of each example, in [0, C), or target probabilities.
     bias : array (C,), optional
-        What is added to the logits.
+        Added to the logits.
     softcap : float, optional
-        Caps the logits: ``softcap * tanh(logits / softcap)``. A normal number of the dtype of the computation.
+        Caps the logits: ``softcap * tanh(logits / softcap)``. A positive normal number of the dtype of the computation.
     where, class_weights, label_smoothing, ignore_index, z_loss, dtype
-        As for `softmax_crossentropy_with_logits`, whose logits are (..., C).
+        As for `softmax_crossentropy_with_logits` with logits (..., C).
     reduction : {"none", "mean", "sum"}
         How the losses of the examples are combined. If all examples are ignored, the mean is 0.
     block_size : int, optional
-        How many examples to process at a time. Affects speed and memory; results change only by rounding.
+        Number of examples to process at a time. It affects speed and memory; results change only by rounding.
 
     Returns
     -------
-    array of shape (), or with one entry for each example
+    0-d array, or array with one entry for each example
         The losses in nats.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument's type, dtype, shape or range is not as above, as for `softmax_crossentropy_with_logits`.
+        If an argument's type, dtype, shape or range is not as above; see `softmax_crossentropy_with_logits`.
 
     Notes
     -----
-    Products are accumulated in at least single precision. The derivatives of the mean and of the sum come from the
-    blocks that give the loss, those of single losses from computing each block again.
+    Products are accumulated in at least float32. Derivatives of the mean and of the sum come from the same blocks as
+    the loss; for the losses of single examples, each block is computed again.
 
     Examples
     --------
@@ -82,7 +84,7 @@ def linear_softmax_crossentropy(
     )
     loss = linear_loss_of(features, weight, reference_answers, bias, options, softcap=softcap, block_size=block_size)
     if reduction == "none":
-        return _of_examples(loss, sweep.losses(loss.lib, *loss.arrays, settings=loss.settings))
+        return _losses_of_examples(loss, sweep.losses(loss.lib, *loss.arrays, settings=loss.settings))
     return _result(loss, sweep.total(loss.lib, *loss.arrays, settings=loss.settings), loss.layout.dtype)
 
 
@@ -142,27 +144,26 @@ def value_and_grad_linear_softmax_crossentropy(
     block_size: int | None = None,
     with_respect_to: str | Sequence[str] = ("features", "weight", "bias"),
 ) -> tuple[Array, tuple[Array | None, Array | None, Array | None]]:
-    """Return the cross-entropy of projected features with its gradients, from the same blocks of logits.
+    """Return the softmax cross-entropy of projected features and its gradients, from the same blocks of logits.
 
     Parameters
     ----------
     features, weight, reference_answers, bias, softcap, where, class_weights, label_smoothing, ignore_index, z_loss
         As for `linear_softmax_crossentropy`.
     reduction : {"none", "mean", "sum"}
-        How the losses are combined, and which loss to differentiate. With "none", gradients are those of the sum: each
-        row of that with respect to the features is the gradient of its own example's loss.
+        How the losses are combined, and which loss to differentiate. With "none", the gradients are those of the sum:
+        each row of the features' gradient is that of its own example's loss.
     dtype : dtype, or its name, optional
-        dtype of all results. If None, each gradient has the dtype of the array that it is with respect to.
+        dtype of all results; by default, each gradient has the dtype of its array.
     block_size : int, optional
         As for `linear_softmax_crossentropy`.
     with_respect_to : str or sequence of str
-        Which gradients to compute. The work for the others is left out.
+        The gradients to compute; the others cost nothing.
 
     Returns
     -------
     loss, (gradient of features, gradient of weight, gradient of bias)
-        Of the shapes of what they are with respect to. Those that `with_respect_to` does not name are None, and so is
-        the last without a bias.
+        Each gradient has the shape of its array; None if `with_respect_to` does not name it, or if there is no bias.
 
     Raises
     ------
@@ -171,8 +172,7 @@ def value_and_grad_linear_softmax_crossentropy(
 
     Notes
     -----
-    With the gradient `G` with respect to the logits: ``G @ weight``, ``G.T @ features`` and the sum of `G` over the
-    examples, of some examples at a time.
+    ``G @ weight``, ``G.T @ features`` and the sum of `G` over the examples; `G` is the gradient of a block's logits.
 
     Examples
     --------
@@ -204,7 +204,7 @@ def value_and_grad_linear_softmax_crossentropy(
     )
     values, gradients = sweep.losses_and_gradients(loss.lib, *loss.arrays, settings=loss.settings)
     if reduction == "none":
-        value = _of_examples(loss, values)
+        value = _losses_of_examples(loss, values)
     else:
         value = _result(loss, total(loss.lib, values), loss.layout.dtype)
     results = [g if g is None else _result(loss, g, own) for g, own in zip(gradients, loss.dtypes, strict=True)]
@@ -214,7 +214,7 @@ def value_and_grad_linear_softmax_crossentropy(
     return value, (of_features, of_weight, of_bias)
 
 
-def _of_examples(loss: LinearLoss, losses: Any) -> Any:
+def _losses_of_examples(loss: LinearLoss, losses: Any) -> Any:
     return _result(loss, loss.lib.xp.reshape(losses, loss.layout.shape[:-1]), loss.layout.dtype)
 
 

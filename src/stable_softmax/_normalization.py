@@ -1,4 +1,6 @@
-"""Softmax and its logarithm."""
+"""Softmax, its logarithm, and logsumexp."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -12,7 +14,7 @@ from stable_softmax._maths import kernels
 
 
 def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
-    """Return the probabilities that `logits` stand for.
+    """Return the softmax of `logits`: the probabilities of the classes.
 
     Parameters
     ----------
@@ -21,15 +23,15 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     axis : int, tuple of int, or None
         The axes that hold the classes. None means all, and is needed for 0-d logits, which have one class.
     where : boolean array that broadcasts to `logits`, optional
-        The classes to keep. The others have probability 0, whatever their logits hold.
+        Mask of the classes to keep. The others have probability 0, whatever their logits are.
     dtype : dtype, or its name, optional
         dtype of the result; by default that of the logits. The computation uses at least float32.
 
     Returns
     -------
     array of the shape of `logits`
-        Each entry within a few rounding errors of its exact value. NaN for a row that holds NaN or +inf, or nothing
-        but -inf; 0 where `where` keeps nothing of a row.
+        Each entry is within a few rounding errors of its exact value. NaN if the example's logits hold NaN or +inf, or
+        are all -inf; 0 if `where` excludes every class.
 
     Raises
     ------
@@ -38,8 +40,8 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
 
     Notes
     -----
-    ``exp(z - s) / sum(exp(z - s))``, the more accurate of the two forms with a shift ``s``; see Blanchard, Higham and
-    Higham (2021), doi:10.1093/imanum/draa038. The shift is ``max(z)``, or less: 0 for most rows.
+    ``exp(z - s) / sum(exp(z - s))``, the more accurate of two forms with a shift ``s`` (Blanchard, Higham and Higham
+    2021, doi:10.1093/imanum/draa038). The shift is ``max(z)`` or less: 0 for most rows.
 
     Examples
     --------
@@ -51,7 +53,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
 
 
 def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
-    """Return the logarithms of the probabilities that `logits` stand for.
+    """Return the logarithm of the softmax of `logits`: the log-probabilities of the classes.
 
     Parameters
     ----------
@@ -61,8 +63,7 @@ def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None
     Returns
     -------
     array of the shape of `logits`
-        In nats; -inf for a logit of -inf, and for what `where` excludes. NaN for a row that holds NaN or +inf, or
-        nothing but -inf.
+        In nats; -inf for a logit of -inf, and for classes that `where` excludes. NaN where `softmax` returns NaN.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None
     Notes
     -----
     ``(z - max(z)) - log1p(sum of exp(z - max(z)) without the maximum's own 1)``. Leaving the 1 out keeps the
-    log-probability of a class that leads by far: it is tiny, but not 0.
+    log-probability of a class that leads by far tiny, but not 0.
 
     Examples
     --------
@@ -98,8 +99,7 @@ def logsumexp(
     Returns
     -------
     array of the shape of `logits` without `axis`
-        In nats. -inf where all logits are -inf, with derivative 0, or where there is none; +inf where one is +inf, NaN
-        where one is NaN.
+        In nats. -inf if all logits are -inf (with derivative 0) or none is left; +inf if one is +inf; NaN for NaN.
 
     Raises
     ------

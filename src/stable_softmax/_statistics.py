@@ -1,4 +1,4 @@
-"""Partial logsumexp and loss over some of the classes: parts merge in any order, wherever they lie."""
+"""Partial logsumexp and loss over some of the classes: parts merge in any order, also across processes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,8 +14,8 @@ from stable_softmax._maths import kernels, merging
 class SoftmaxStatistics(NamedTuple):
     """The partial logsumexp and loss of each example over some of the classes, from `softmax_statistics`.
 
-    A tuple of arrays with one entry for each example, and so a pytree for JAX, `torch.func` and their compilers. All
-    have the dtype of the computation: at least single precision.
+    A tuple of arrays with one entry for each example, and so a pytree for JAX, `torch.func` and their compilers. Their
+    dtype is that of the computation: at least float32.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class SoftmaxStatistics(NamedTuple):
     maximum: Any
     #: The sum of ``exp(logit - 4 * floor(maximum / 4))`` over all logits but one of the largest.
     tail: Any
-    #: What rounding has left out of the tail.
+    #: The rounding error of the tail, to be added to it.
     tail_error: Any
     #: Distance of the label's logit below the maximum; 0 if the label is not among these classes. None without labels.
     lag: Any
@@ -39,20 +39,19 @@ class SoftmaxStatistics(NamedTuple):
     weight: Any
 
     def merge(self, other: "SoftmaxStatistics") -> "SoftmaxStatistics":
-        """Return the statistics of two disjoint sets of classes together.
+        """Return the statistics of the union of two disjoint sets of classes.
 
-        In any order, and in any tree: the results are as accurate as those of all classes at once. Statistics of no
-        classes change nothing.
+        Parts merge in any order and tree, as accurately as all classes at once. Those of no classes change nothing.
 
         Parameters
         ----------
         other : SoftmaxStatistics
-            Of the same examples and dtype, and with reference answers if these have some.
+            Statistics of the same examples, of the same dtype, and with labels if these have labels.
 
         Raises
         ------
         TypeError, ValueError
-            Where `other` is not as above.
+            If `other` is not as above.
 
         Examples
         --------
@@ -63,7 +62,7 @@ class SoftmaxStatistics(NamedTuple):
         if not isinstance(other, SoftmaxStatistics):
             raise TypeError(f"other must be SoftmaxStatistics, not {type(other).__qualname__}")
         if (self.lag is None) != (other.lag is None):
-            raise ValueError("either both statistics must have reference answers, or none")
+            raise ValueError("either both statistics must have labels (reference_answers), or neither")
         if tuple(self.maximum.shape) != tuple(other.maximum.shape):
             raise ValueError(
                 f"other must have the examples of these statistics, {tuple(self.maximum.shape)}, "
@@ -73,18 +72,18 @@ class SoftmaxStatistics(NamedTuple):
             raise TypeError(
                 f"other must have the dtype of these statistics, {self.maximum.dtype}, not {other.maximum.dtype}"
             )
-        first, second = self._beside(other)
+        first, second = self._on_one_mesh(other)
         return apply(merging.merged, self._lib, first, second, like=first)
 
     def merge_over(self, maximum: Callable[[Any], Any], total: Callable[[Any], Any]) -> "SoftmaxStatistics":
-        """Return the statistics of the disjoint sets of classes that several processes have, on each of them.
+        """Return the statistics of all classes, on each of several processes that hold disjoint sets of them.
 
         Parameters
         ----------
         maximum, total : callable
-            Return the elementwise maximum, and the sum, of an array over all processes, as ``jax.lax.pmax`` and
-            ``jax.lax.psum`` do, or an all-reduce of `torch.distributed`. Each is called once: with one number for
-            each example, and with four, or eight where there are answers. Derivatives go through the sum alone.
+            Return the elementwise maximum and sum of an array over all processes, as ``jax.lax.pmax`` and
+            ``jax.lax.psum`` do, or an all-reduce of `torch.distributed`. Each is called once. `maximum` gets one number
+            for each example; `total` gets four, or eight with labels. Only `total` is differentiated.
 
         Examples
         --------
@@ -106,7 +105,7 @@ class SoftmaxStatistics(NamedTuple):
         return merged
 
     def logsumexp(self) -> Any:
-        """Return the logarithm of the sum of the exponentials of all logits, as `logsumexp` does.
+        """Return the logsumexp of the logits of each example, in nats, as the function `logsumexp` does.
 
         Examples
         --------
@@ -122,8 +121,8 @@ class SoftmaxStatistics(NamedTuple):
         Raises
         ------
         ValueError
-            Without labels. Also, on eager CPU arrays, for a label that is in no part or in two parts; elsewhere that
-            example's loss is NaN.
+            If there are no labels. On eager CPU arrays, also if a label is in no part or in several parts; elsewhere,
+            the loss of that example is NaN.
 
         Examples
         --------
@@ -132,12 +131,12 @@ class SoftmaxStatistics(NamedTuple):
         0.6931471805599453
         """
         if self.lag is None:
-            raise ValueError("the loss needs statistics with reference answers")
+            raise ValueError("the loss needs statistics with labels: pass reference_answers to softmax_statistics")
         check_labels(self._lib, self.weight)
         return apply(merging.crossentropy, self._lib, self)
 
-    def _beside(self, other: "SoftmaxStatistics") -> "list[SoftmaxStatistics]":
-        """Return both, where PyTorch has split one over devices as it needs them together."""
+    def _on_one_mesh(self, other: "SoftmaxStatistics") -> "list[SoftmaxStatistics]":
+        """Return both statistics, on one device mesh if PyTorch has split either over devices."""
         pairs = [
             self._lib.on_one_mesh({name: own, f"other.{name}": their}).values() if own is not None else (None, None)
             for name, own, their in zip(self._fields, self, other, strict=True)
@@ -149,26 +148,26 @@ class SoftmaxStatistics(NamedTuple):
         return library_of(self.maximum)
 
 
+# Quoted, so that `help` shows names and not private paths; postponing all annotations would show `ForwardRef`s above.
 def softmax_statistics(
-    logits: AnyArray,
-    reference_answers: AnyArray | None = None,
+    logits: "AnyArray",
+    reference_answers: "AnyArray | None" = None,
     axis: int = -1,
     *,
-    first_class: int | AnyArray = 0,
-) -> SoftmaxStatistics:
+    first_class: "int | AnyArray" = 0,
+) -> "SoftmaxStatistics":
     """Return the partial logsumexp and loss of each example over some of the classes.
 
     Parameters
     ----------
     logits : array (..., C, ...)
-        The logits of C consecutive classes, or of none, of any real floating or integer dtype.
+        The logits of C consecutive classes, where C may be 0, of any real floating or integer dtype.
     reference_answers : integer array of the shape of `logits` without `axis`, optional
-        The labels: the class id of each example, among all classes. The loss needs them.
+        The labels: the class id of each example, among all classes. Only the loss needs them.
     axis : int
         The axis that holds the classes.
-    first_class : int, or integer array ()
-        The class id of the first of these classes, not negative. Where its value cannot be read and is negative, no
-        class id is one of these classes.
+    first_class : int, or 0-d integer array
+        The class id of the first of these classes, at least 0. If it is negative but cannot be read, no label is found.
 
     Returns
     -------
@@ -177,14 +176,14 @@ def softmax_statistics(
     Raises
     ------
     TypeError, ValueError
-        Where an argument's type, dtype or shape is not as above.
+        If an argument's type, dtype, shape or range is not as above.
 
     Notes
     -----
-    The maximum ``m``, the sum of ``exp(z - m)`` over all but one of the maximal logits, and ``m - z_y``: nothing of a
-    confident prediction is lost beside the maximum's own 1. As in the online softmax (Milakov and Gimelshein 2018,
-    arXiv 1805.02867), parts merge by rescaling; here by powers of ``exp(4)``, and with the rounding errors carried
-    along, so that a thousand parts are as good as one.
+    The statistics are the maximum ``m``, the sum of ``exp(z - m)`` without the maximum's own 1, which would round away
+    what a confident prediction leaves to the others, and ``m - z_y``. Parts merge by rescaling, as in the online
+    softmax (Milakov and Gimelshein 2018, arXiv 1805.02867), but by powers of ``exp(4)``, and rounding errors are
+    carried along, so that a thousand parts are as accurate as one.
 
     Examples
     --------

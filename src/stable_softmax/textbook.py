@@ -1,8 +1,8 @@
-"""Three ways to write the same three operations, for teaching and comparison: not for use.
+"""The usual formulas of softmax, cross-entropy and gradient, for teaching and comparison only.
 
-The formulas stand here as a first notebook has them, the unstable ones included: on large logits they return inf and
-nan, and NumPy warns of it. All take logits (examples, classes) and class ids (examples,) of any array library; losses
-are per example and gradients are those of the batch mean. Nothing is checked.
+The unstable ones return inf and nan for large logits, and NumPy warns of it. All functions take logits (examples,
+classes) and labels, `reference_answers`, as class ids (examples,), of any array library. Losses are in nats, one for
+each example; gradients are those of the batch mean. Nothing is checked.
 """
 
 from types import ModuleType
@@ -28,19 +28,19 @@ def shifted_softmax(logits: Any, axis: int = -1) -> Any:
 
 def unstable_crossentropy(logits: Any, reference_answers: Any) -> Any:
     """Return ``log(sum(exp(z))) - z_y``, which overflows like the unstable softmax."""
-    xp, logits, reference_answers = _given(logits, reference_answers)
-    return xp.log(xp.sum(xp.exp(logits), axis=-1)) - _answered(xp, logits, reference_answers)
+    xp, logits, reference_answers = _namespace_and_arrays(logits, reference_answers)
+    return xp.log(xp.sum(xp.exp(logits), axis=-1)) - _entry_at_label(xp, logits, reference_answers)
 
 
 def crossentropy_via_probabilities(logits: Any, reference_answers: Any) -> Any:
     """Return ``-log(softmax(z)_y)``, which is inf once the probability underflows to 0."""
-    xp, logits, reference_answers = _given(logits, reference_answers)
-    return -xp.log(_answered(xp, shifted_softmax(logits), reference_answers))
+    xp, logits, reference_answers = _namespace_and_arrays(logits, reference_answers)
+    return -xp.log(_entry_at_label(xp, shifted_softmax(logits), reference_answers))
 
 
 def shifted_crossentropy(logits: Any, reference_answers: Any) -> Any:
-    """Return ``log(sum(exp(d))) - d_y`` of the shifted logits, which is 0 once the right class leads by far."""
-    xp, logits, reference_answers = _given(logits, reference_answers)
+    """Return ``log(sum(exp(d))) - d_y`` of the shifted logits ``d``, which is 0 once the label leads by far."""
+    xp, logits, reference_answers = _namespace_and_arrays(logits, reference_answers)
     return unstable_crossentropy(logits - xp.max(logits, axis=-1, keepdims=True), reference_answers)
 
 
@@ -50,26 +50,26 @@ def unstable_gradient(logits: Any, reference_answers: Any) -> Any:
 
 
 def shifted_gradient(logits: Any, reference_answers: Any) -> Any:
-    """Return ``(p - onehot) / examples`` with the shifted softmax: 0 at the right class once ``p`` rounds to 1."""
+    """Return ``(p - onehot) / examples`` with the shifted softmax: 0 at the label once ``p`` rounds to 1."""
     return _gradient(shifted_softmax(logits), reference_answers)
 
 
-def _given(logits: Any, reference_answers: Any) -> tuple[Any, ...]:
-    """Return the namespace of both, and both, where PyTorch has split one over devices as it needs them together."""
+def _namespace_and_arrays(logits: Any, reference_answers: Any) -> tuple[Any, ...]:
+    """Return the namespace and both arrays, on one device mesh if PyTorch has split either over devices."""
     arrays = {"logits": logits, "reference_answers": reference_answers}
     return array_namespace(*arrays.values()), *library_of(*arrays.values()).on_one_mesh(arrays).values()
 
 
 def _gradient(probabilities: Any, reference_answers: Any) -> Any:
-    xp, probabilities, reference_answers = _given(probabilities, reference_answers)
-    onehot = xp.astype(_is_answer(probabilities, reference_answers), probabilities.dtype)
+    xp, probabilities, reference_answers = _namespace_and_arrays(probabilities, reference_answers)
+    onehot = xp.astype(_is_label(probabilities, reference_answers), probabilities.dtype)
     return (probabilities - onehot) / probabilities.shape[0]
 
 
-def _answered(xp: ModuleType, rows: Any, reference_answers: Any) -> Any:
-    return xp.sum(xp.where(_is_answer(rows, reference_answers), rows, 0), axis=-1)
+def _entry_at_label(xp: ModuleType, rows: Any, reference_answers: Any) -> Any:
+    return xp.sum(xp.where(_is_label(rows, reference_answers), rows, 0), axis=-1)
 
 
-def _is_answer(rows: Any, reference_answers: Any) -> Any:
+def _is_label(rows: Any, reference_answers: Any) -> Any:
     ids = library_of(rows).indices_along(rows.shape[-1], reference_answers, reference_answers.dtype)
     return ids == reference_answers[:, None]

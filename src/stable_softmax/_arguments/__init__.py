@@ -1,1 +1,1 @@
-"""What a caller may pass: everything is checked here, before any work is done."""
+"""The arguments of the public functions, which are checked here before any computation."""

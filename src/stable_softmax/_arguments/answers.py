@@ -1,4 +1,4 @@
-"""Reference answers: class ids or probabilities, by dtype and shape."""
+"""Labels (`reference_answers`): class ids or target probabilities, by dtype and shape."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ _SWAPPED = "; are logits and reference_answers swapped?"
 
 
 class ShapeAndDtype(NamedTuple):
-    """What an array is but for its values."""
+    """An array's shape and dtype."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -38,8 +38,8 @@ def check_shape_of_ids(answers: ShapeAndDtype, layout: Layout) -> None:
 
 
 def class_ids_of(lib: Library, answers: Any, layout: Layout, dtype: Any) -> Any:
-    """Return class ids with an axis of length 1 in the place of the class axis."""
-    # The small dtypes cannot hold every class count, and PyTorch indexes with int64 only. Ids that wrap around here
+    """Return class ids with an axis of length 1 in place of the class axis."""
+    # Small dtypes cannot hold every number of classes, and PyTorch indexes with int64 only. Ids that wrap around here
     # become negative: they were out of range before, and still are.
     ids = answers if answers.dtype == dtype else lib.convert(answers, dtype)
     return lib.expand_dims(ids, layout.axes[0])
@@ -67,13 +67,13 @@ def check_shape_of_probabilities(answers: ShapeAndDtype, layout: Layout) -> None
     else:
         remedy = _SWAPPED if _is_swapped(given, shape) else ""
     raise ValueError(
-        f"reference_answers must have logits' shape {shape} when they are probabilities, "
-        f"as of dtype {answers.dtype}, not {given}{remedy}"
+        f"reference_answers of dtype {answers.dtype} are probabilities and must have logits' shape {shape}, "
+        f"not {given}{remedy}"
     )
 
 
 def _is_swapped(answers: tuple[int, ...], logits: tuple[int, ...]) -> bool:
-    """Return whether what came as logits has the shape of class ids of what came as answers."""
+    """Whether the logits have the shape of class ids for the labels, as if the two were swapped."""
     return any(_without(answers, i) == logits for i in range(len(answers)))
 
 

@@ -1,4 +1,4 @@
-"""Namespaces, dtypes, shapes and axes: metadata only, but for what NumPy has to become an array of another library."""
+"""Dtypes, shapes and axes of arrays, and the layout that they give: metadata only, but for reshaping a mask."""
 
 import operator
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from stable_softmax._libraries.standard import Library, native_dtype
 
 
 def kept_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep the results of a function of a library and of what is no array, where these depend on nothing else.
+    """Cache a function of a library and of values that are not arrays, if its results depend on nothing else.
 
-    Those of other libraries may depend on their settings, too, such as JAX's of 64 bits.
+    In some libraries, results also depend on settings, such as JAX's `jax_enable_x64`.
     """
     keeping = lru_cache(maxsize=512, typed=True)(function)
 
@@ -25,7 +25,7 @@ def kept_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
         if lib.keeps_plans:
             try:
                 return keeping(lib, *arguments)
-            except TypeError:  # of what is wrong or cannot be hashed, about which the function says more
+            except TypeError:  # for arguments that are wrong or not hashable: the function gives the better message
                 pass
         return function(lib, *arguments)
 
@@ -35,7 +35,7 @@ def kept_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @kept_if_possible
 def layout_of(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: Axis, dtype: Any) -> Layout:
-    """Check shape and dtype of logits, `axis` and `dtype`, and find the dtype to work in."""
+    """Check shape and dtype of logits, `axis` and `dtype`, and choose the dtype of the computation."""
     axes = _normalized_axes(axis, len(shape))
     floating = _floating_dtype(lib, logits_dtype)
     result = floating if dtype is None else _result_dtype(lib, dtype)
@@ -52,7 +52,7 @@ def layout_along(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: 
 
 
 def where_of(lib: Library, where: Any, layout: Layout) -> Any:
-    """Check a mask of classes, and give it as many dimensions as the logits have."""
+    """Check a mask of classes, and return it with as many dimensions as the logits."""
     if not lib.is_of_kind(where.dtype, "bool"):
         raise TypeError(f"where must be an array of booleans, not {where.dtype}")
     missing = len(layout.shape) - where.ndim
@@ -88,8 +88,8 @@ def _normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     return normalized
 
 
-def _wider(dtype: Any) -> str:
-    """Return what to do about floating-point numbers that the library, or only this one, does not work with."""
+def _remedy_for_dtype(dtype: Any) -> str:
+    """Return advice for floating-point dtypes that the array library or this package does not compute with."""
     return ": convert them to float32" if "float" in str(dtype) else ""
 
 
@@ -100,7 +100,7 @@ def remedy_for_index(axis: object) -> str:
 
 
 def plain_index(value: Any) -> Any:
-    """Return an integer as Python's own, and anything else as it is, to be refused."""
+    """Return an integer as a Python int, and any other value unchanged, to be refused later."""
     try:
         return index_of(value)
     except TypeError:
@@ -108,7 +108,7 @@ def plain_index(value: Any) -> Any:
 
 
 def index_of(value: Any) -> int:
-    """Return an integer as Python's own; a TypeError comes for anything else, booleans included."""
+    """Return an integer as a Python int; raise TypeError for any other value, including booleans."""
     if isinstance(value, bool | np.bool_):
         raise TypeError
     return operator.index(value)
@@ -119,12 +119,12 @@ def _floating_dtype(lib: Library, dtype: Any) -> Any:
         return lib.computed_dtype(dtype)
     if lib.is_of_kind(dtype, "integral"):
         return lib.default_dtype("real floating")
-    raise TypeError(f"logits must have a real floating-point or integer dtype, not {dtype}{_wider(dtype)}")
+    raise TypeError(f"logits must have a real floating-point or integer dtype, not {dtype}{_remedy_for_dtype(dtype)}")
 
 
 def _result_dtype(lib: Library, dtype: Any) -> Any:
     named = native_dtype(lib.dtype_named(dtype) if isinstance(dtype, str) else dtype)
-    # An array, or NumPy itself: JAX would take their `dtype`, and warn. Of dtypes, only scalar types have that.
+    # JAX would take the `dtype` of an array or of the NumPy module, and warn. Among dtypes, only scalar types have one.
     is_dtype = not hasattr(named, "dtype") or isinstance(named, type)
     if named is not None and is_dtype and _is_floating(lib, named):
         return lib.dtype_object(named)
@@ -132,16 +132,16 @@ def _result_dtype(lib: Library, dtype: Any) -> Any:
 
 
 def _is_floating(lib: Library, dtype: Any) -> bool:
-    """Return whether a dtype is real floating, and holds more than the eight bits of numbers that are only stored."""
+    """Whether a dtype is real floating with more than 8 bits: narrower ones are for storage only."""
     return lib.is_of_kind(dtype, "real floating") and lib.bits_of(dtype) > 8
 
 
 def _working_dtype(lib: Library, floating: Any, result: Any) -> Any:
-    """Return the dtype to work in: at least single precision, and what logits and result have."""
+    """Return the dtype of the computation: at least float32, and at least that of logits and result."""
     widest = wider_dtype(lib, floating, result)
     return widest if lib.bits_of(widest) >= 32 else lib.dtype_object(lib.xp.float32)
 
 
 def wider_dtype(lib: Library, first: Any, second: Any) -> Any:
-    """Return the wider of two real floating dtypes, and the first of two that are as wide."""
+    """Return the wider of two real floating dtypes; the first if both have the same width."""
     return second if lib.bits_of(second) > lib.bits_of(first) else first

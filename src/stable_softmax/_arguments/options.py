@@ -1,4 +1,4 @@
-"""All arguments of a loss: checked before any work is done, and in the form that the work takes them."""
+"""The arguments of a loss, checked and converted to the form that the computation needs."""
 
 import math
 from dataclasses import dataclass
@@ -35,21 +35,21 @@ from stable_softmax._maths.targets import example_weights, is_off, over_square, 
 
 
 class Loss(NamedTuple):
-    """The arguments of a loss, checked."""
+    """The checked arguments of a loss."""
 
     lib: Library
     layout: Layout
     logits: Any
     criterion: Criterion
-    #: What becomes of the losses of the examples.
+    #: Shape of the losses: "examples", or "total" if they are summed.
     rows: Result
-    #: What to multiply a Hessian with.
+    #: The vector to multiply the Hessian by, if any.
     vector: Any
 
 
 @dataclass(kw_only=True, eq=False)
 class Options:
-    """The options of a loss, as they came, but for numbers of NumPy that have become scalars."""
+    """The options of a loss as the caller passes them, but with 0-d arrays of NumPy as scalars."""
 
     where: Any
     class_weights: Any
@@ -66,7 +66,7 @@ class Options:
             self.z_loss = _number("z_loss", self.z_loss)
 
     def arrays(self) -> dict[str, Any]:
-        """Return those that are arrays, by their names."""
+        """Return the options that are arrays, by name."""
         arrays = {}
         if self.where is not None:
             arrays["where"] = self.where
@@ -80,7 +80,7 @@ class Options:
 
 
 def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **vector: Any) -> Loss:
-    """Check all arguments of a loss, and the vector that goes with a Hessian."""
+    """Check all arguments of a loss, and the vector of a Hessian product."""
     given = {"logits": logits, "reference_answers": reference_answers, **vector}
     lib, own, options = with_own_arrays(given, options)
     logits = own["logits"]
@@ -95,9 +95,9 @@ def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **
 
 
 def with_own_arrays(given: dict[str, Any], options: Options) -> tuple[Library, dict[str, Any], Options]:
-    """Return the library that all arrays share, the arrays as its own, and the options with theirs.
+    """Return the library that all arrays share, the arrays converted to it, and the options with their arrays.
 
-    The first array is the one that the dtype of the result depends on.
+    The dtype of the result depends on the first array.
     """
     of_options = options.arrays()
     given = given | of_options
@@ -118,7 +118,7 @@ def criterion_of(
     axis: Any,
     options: Options,
 ) -> tuple[Layout, Criterion]:
-    """Check what logits are compared with: answers, as they came and as an array of the library, and options."""
+    """Check labels, given as the caller passed them and as an array of the library, and options."""
     smoothing, z_loss, reduction, dtype = options.label_smoothing, options.z_loss, options.reduction, options.dtype
     kind = tuple(answers.shape), answers.dtype
     plan = _plan(lib, shape, logits_dtype, *kind, axis, smoothing, z_loss, reduction, dtype)
@@ -143,12 +143,12 @@ def criterion_of(
         class_ids, probabilities, where, weights, smoothing, z_loss, divisor, ignored_id, are_valid, is_label
     )
     if is_relative and not (weights is None and ignored_id is None):
-        criterion = _over_weights(lib, criterion, layout)
+        criterion = _with_weight_divisor(lib, criterion, layout)
     return layout, criterion
 
 
 class _Plan(NamedTuple):
-    """What the arguments of a loss come to but for values of arrays."""
+    """Everything about the arguments of a loss that does not depend on values of arrays."""
 
     layout: Layout
     holds_ids: bool
@@ -156,9 +156,9 @@ class _Plan(NamedTuple):
     id_dtype: Any
     label_smoothing: Any
     z_loss: Any
-    #: What losses are divided by, unless that is the sum of their weights: the number of examples for a mean.
+    #: Divisor of the losses unless it is the sum of their weights: the number of examples for a mean, else 1.
     divisor: int
-    #: Whether this is class ids, and no number among the options counts.
+    #: Whether labels are class ids, and neither label_smoothing nor z_loss has an effect.
     is_label: bool
 
 
@@ -186,7 +186,7 @@ def _plan(
     largest = float(lib.xp.finfo(layout.working).max) / 2
     label_smoothing = checked_number(lib, "label_smoothing", label_smoothing, layout, largest=1.0)
     z_loss = checked_number(lib, "z_loss", z_loss, layout, largest)
-    # A list, since the compiler of PyTorch refuses a generator here. The mean over no example is 0.
+    # A list, since PyTorch's compiler refuses a generator here. The mean over no examples is 0.
     number = math.prod([length for i, length in enumerate(shape) if i not in layout.axes])
     divisor = max(number, 1) if reduction == "mean" else 1
     is_label = holds_ids and is_off(label_smoothing) and is_off(z_loss)
@@ -194,7 +194,7 @@ def _plan(
 
 
 def _number(name: str, value: Any) -> Any:
-    """Return a number as it is, and an array without dimensions; such arrays of NumPy are numbers."""
+    """Check a number or 0-d array, and return it; a 0-d array of NumPy becomes a scalar."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     is_number = isinstance(value, Real) and not isinstance(value, bool)
@@ -221,7 +221,7 @@ def _check_vector(lib: Library, vector: Any, layout: Layout) -> None:
 
 
 def _class_weights_of(lib: Library, class_weights: Any, layout: Layout) -> Any:
-    """Return class weights, floating, with as many dimensions as the logits."""
+    """Check dtype and shape of class weights, and return them with as many dimensions as the logits."""
     if not lib.is_of_kind(class_weights.dtype, "real floating", "integral"):
         raise TypeError(f"class_weights must have a real floating-point or integer dtype, not {class_weights.dtype}")
     axis, classes = layout.axes[0], layout.shape[layout.axes[0]]
@@ -233,7 +233,7 @@ def _class_weights_of(lib: Library, class_weights: Any, layout: Layout) -> Any:
 
 
 def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: bool) -> int | None:
-    """Return the integer that the class id to ignore is once the ids, as they came, have the default dtype, if any."""
+    """Return `ignore_index` as class ids hold it after conversion to the default dtype; None if they cannot."""
     try:
         ignored = index_of(ignore_index)
     except TypeError:
@@ -247,14 +247,14 @@ def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: boo
     if not own.min <= ignored <= own.max:
         return None
     default = lib.xp.iinfo(lib.default_dtype("integral"))
-    if is_of_numpy(answers) and lib.takes_numpy:  # which have been cut to the default dtype
+    if is_of_numpy(answers) and lib.takes_numpy:  # ids of NumPy were clipped to the default dtype
         return max(default.min, min(ignored, default.max))
     modulus = default.max - default.min + 1
     return (ignored + modulus // 2) % modulus - modulus // 2
 
 
-def _over_weights(lib: Library, criterion: Criterion, layout: Layout) -> Criterion:
-    """Return the criterion with the sum of the weights of all counted examples as its divisor."""
+def _with_weight_divisor(lib: Library, criterion: Criterion, layout: Layout) -> Criterion:
+    """Return the criterion with the summed weights of all examples that count as its divisor."""
     weights_of_examples = partial(example_weights, axis=layout.axes[0], ignored_id=criterion.ignored_id)
     weights = apply(weights_of_examples, lib, criterion.class_ids, criterion.class_weights)
     if criterion.class_weights is not None:

@@ -1,4 +1,4 @@
-"""The arguments of statistics: logits of some of the classes, and which classes these are."""
+"""The arguments of `softmax_statistics`: logits of some of the classes, and which classes these are."""
 
 from typing import Any, NamedTuple
 
@@ -13,18 +13,18 @@ from stable_softmax._maths.labels import relative_ids
 
 
 class LogitsOfPart(NamedTuple):
-    """Some of the classes."""
+    """The checked arguments of `softmax_statistics`."""
 
     lib: Library
-    #: Its result has the dtype that the work is done in.
+    #: The dtype of its result is that of the computation.
     layout: Layout
     logits: Any
-    #: Relative to the first of these classes; -1 without answers.
+    #: Relative to the first of these classes; -1 without labels.
     class_ids: Any
 
 
 def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class: Any) -> LogitsOfPart:
-    """Check all arguments of statistics."""
+    """Check all arguments of `softmax_statistics`."""
     first_class = _first_class_of(first_class)
     first_array = first_class if is_array(first_class) else None
     given = {"logits": logits, "reference_answers": reference_answers, "first_class": first_array}
@@ -33,7 +33,7 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
     if first_array is None:
         _check_range(lib, first_class)
     elif not lib.is_of_kind(first_array.dtype, "integral"):
-        raise _no_integer(first_class)
+        raise _integer_error(first_class)
     layout = layout_along(lib, tuple(logits.shape), logits.dtype, axis, None)
     layout = layout._replace(dtype=layout.working)
     if answers is None:
@@ -42,31 +42,31 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
         raise TypeError(f"reference_answers must be class ids of an integer dtype, not {answers.dtype}")
     check_shape_of_ids(ShapeAndDtype(tuple(answers.shape), answers.dtype), layout)
     ids = class_ids_of(lib, answers, layout, lib.default_dtype("integral"))
-    # Where conversion wraps around, it is to a negative number.
+    # A conversion that wraps around gives a negative number.
     first = first_class if first_array is None else lib.convert(first_array, ids.dtype)
     return LogitsOfPart(lib, layout, logits, relative_ids(lib, ids, first))
 
 
 def check_labels(lib: Library, weight: Any) -> None:
-    """Raise for the first example whose label is in no part, or in several, where values can be read for free."""
+    """On eager CPU arrays, raise for the first example whose label is in no part or in several parts."""
     if not lib.for_arrays(weight).reads_values or lib.xp.all(weight == 1):
         return
     position, parts = first_false(lib, weight == 1, weight)
     found = "none" if parts == 0 else f"{parts:.0f}"
     raise ValueError(
-        "each of reference_answers must be a class of exactly one part, "
-        f"but that at position {position} is of {found}: is first_class right for each?"
+        "each label in reference_answers must be a class of exactly one part, "
+        f"but the label at position {position} is in {found}: is first_class right for each part?"
     )
 
 
 def _first_class_of(first_class: Any) -> Any:
-    """Return an integer as Python's own, and an array without dimensions as it is."""
+    """Return an integer as a Python int, and a 0-d array unchanged."""
     try:
         index = index_of(first_class)
     except (TypeError, RuntimeError):  # the latter of PyTorch, of a tensor without a value
         if is_array(first_class) and first_class.ndim == 0:
             return first_class
-        raise _no_integer(first_class) from None
+        raise _integer_error(first_class) from None
     if index < 0:
         raise ValueError(f"first_class must not be negative, but is {index}")
     return index
@@ -81,7 +81,7 @@ def _check_range(lib: Library, first_class: int) -> None:
         )
 
 
-def _no_integer(first_class: Any) -> TypeError:
+def _integer_error(first_class: Any) -> TypeError:
     return TypeError(f"first_class must be an integer, not {first_class!r}")
 
 

@@ -1,4 +1,4 @@
-"""The arguments of the loss of projected features, as the arrays and settings that the work takes."""
+"""The arguments of the loss of projected features, as the arrays and settings of a sweep."""
 
 import math
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ _VARIABLES = ("features", "weight", "bias")
 
 
 class LinearLoss(NamedTuple):
-    """The arguments of a loss of projected features."""
+    """The checked arguments of a loss of projected features."""
 
     lib: Library
-    #: Of the logits, were they there.
+    #: Layout of the full logits, which are never materialized.
     layout: Layout
-    #: Features (rows, D), weight, bias if there is one, and the criterion's arrays, by rows.
+    #: Features (rows, D), weight, bias if it is given, and the criterion's arrays, with one batch axis.
     arrays: tuple[Any, ...]
     settings: Settings
     reduction: str
@@ -78,7 +78,7 @@ def _check_shapes(given: dict[str, Any]) -> None:
     if len(features) == 0:
         raise ValueError("features must have at least one dimension, but its shape is ()")
     if len(weight) != 2 or weight[1] != features[-1]:
-        swapped = "; it is transposed" if len(weight) == 2 and weight[0] == features[-1] else ""
+        swapped = "; it is transposed: pass weight.T" if len(weight) == 2 and weight[0] == features[-1] else ""
         raise ValueError(
             f"weight must have shape (classes, {features[-1]}) for features {features}, not {weight}{swapped}"
         )
@@ -92,7 +92,7 @@ def _softcap_of(softcap: Any, limits: Any) -> float | None:
     if isinstance(softcap, bool) or not isinstance(softcap, Real):
         raise TypeError(f"softcap must be a real number or None, not {softcap!r}")
     cap = as_float(softcap)
-    # Compilers take smaller numbers for 0.
+    # Compilers flush smaller numbers to 0.
     smallest, largest = float(limits.smallest_normal), float(limits.max)
     if not smallest <= cap <= largest:
         raise ValueError(f"softcap must lie in [{smallest:.4g}, {largest:.4g}], but is {softcap}")
@@ -100,7 +100,7 @@ def _softcap_of(softcap: Any, limits: Any) -> float | None:
 
 
 def _wanted_of(with_respect_to: Any, given: tuple[str, ...]) -> tuple[bool, ...]:
-    """Return whether the gradient with respect to each of the arrays that are given is asked for."""
+    """Return for each given array whether the gradient with respect to it is wanted."""
     names = (with_respect_to,) if isinstance(with_respect_to, str) else with_respect_to
     if not isinstance(names, Sequence) or False in [isinstance(name, str) for name in names]:
         raise TypeError(f"with_respect_to must be a name or a sequence of names, not {with_respect_to!r}")
@@ -124,7 +124,7 @@ def _block_size_of(block_size: Any) -> int | None:
 
 
 def _in_rows(lib: Library, array: Any, layout: Layout, rows: int) -> Any:
-    """Return an array that broadcasts to the logits with all batch axes made one."""
+    """Return an array that broadcasts to the logits, with all batch axes merged into one."""
     batch, own = layout.shape[:-1], tuple(array.shape[:-1])
     if all(length == 1 for length in own):
         return lib.xp.reshape(array, (1, array.shape[-1]))

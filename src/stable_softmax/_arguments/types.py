@@ -4,11 +4,11 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 
 class AnyArray(Protocol):
-    """What the arrays of every library have, and lists, numbers and strings have not."""
+    """An array of any library: the attributes that lists, numbers and strings do not have."""
 
     @property
     def dtype(self) -> Any:
-        """Of the entries."""
+        """The dtype of the entries."""
 
     @property
     def ndim(self) -> int:
@@ -16,10 +16,10 @@ class AnyArray(Protocol):
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """The lengths along them."""
+        """The length along each dimension."""
 
 
-#: The type of the logits, which is that of the result.
+#: The type of the logits and of the result.
 Array = TypeVar("Array", bound=AnyArray)
 Axis: TypeAlias = int | tuple[int, ...] | None
 Reduction: TypeAlias = Literal["none", "mean", "sum"]

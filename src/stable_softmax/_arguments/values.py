@@ -1,4 +1,4 @@
-"""Values that can be read for free: answers, class weights and numbers that are out of range, and where."""
+"""Checks of values: labels, class weights and numbers that are out of range, and at which position."""
 
 import math
 from numbers import Real
@@ -11,18 +11,18 @@ from stable_softmax._libraries import is_array
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.labels import in_range, is_marked
 
-#: Targets that a subtraction was to leave at 0 may be this far below it.
+#: Targets that a subtraction should have made 0 may be this far below it.
 _LEAST_TARGET = -1e-3
 
 
 def are_checked(
     lib: Library, class_ids: Any, where: Any, ignored_id: int | None, reference_answers: Any, layout: Layout
 ) -> bool:
-    """Raise for the first class id that is out of range, or that `where` excludes, unless it is the one to ignore.
+    """Raise for the first class id that is out of range or that `where` excludes, unless it is to be ignored.
 
     Return whether values could be read.
     """
-    # These alone: while PyTorch differentiates with respect to logits, labels are what they were.
+    # The library of the labels alone: they stay readable while PyTorch differentiates with respect to logits.
     lib = lib.for_arrays(class_ids) if where is None else lib.for_arrays(class_ids, where)
     if not lib.reads_values:
         return False
@@ -44,8 +44,8 @@ def are_checked(
 
 
 def checked_probabilities(lib: Library, probabilities: Any, where: Any, dtype: Any) -> Any:
-    """Return target probabilities; raise for the first negative one that `where` keeps, or make them NaN."""
-    if lib.bits_of(probabilities.dtype) <= 8:  # which PyTorch has no comparison for
+    """Return target probabilities; raise for the first negative one that `where` keeps, or make it NaN."""
+    if lib.bits_of(probabilities.dtype) <= 8:  # PyTorch cannot compare these
         probabilities = lib.convert(probabilities, dtype)
     own = lib.for_arrays(probabilities) if where is None else lib.for_arrays(probabilities, where)
     if not own.reads_values:
@@ -67,15 +67,15 @@ def _without_negative(lib: Library, probabilities: Any, where: Any) -> Any:
 
 
 def _is_negative(probabilities: Any, where: Any) -> Any:
-    """Return which of the target probabilities that `where` keeps are negative by more than rounding."""
+    """Return where target probabilities that `where` keeps are negative by more than rounding."""
     is_negative = probabilities < _LEAST_TARGET
     return is_negative if where is None else is_negative & where
 
 
 def checked_weights(lib: Library, class_weights: Any, dtype: Any, is_relative: bool) -> Any:
-    """Return class weights in a dtype; raise for the first bad one, or make them NaN.
+    """Return class weights in a dtype; raise for the first bad one, or make it NaN.
 
-    Only the ratios of relative weights matter, which therefore may lie beyond the dtype.
+    Relative weights matter only by their ratios, and may lie outside the range of the dtype.
     """
     if is_relative and lib.is_of_kind(class_weights.dtype, "real floating"):
         dtype = wider_dtype(lib, dtype, class_weights.dtype)
@@ -89,19 +89,19 @@ def checked_weights(lib: Library, class_weights: Any, dtype: Any, is_relative: b
         position, value = first_false(lib, good, lib.xp.reshape(class_weights, (-1,)))
         own, rule, remedy = class_weights.dtype, "be finite and not negative", ""
         if 0 <= value <= lib.xp.finfo(own).max:
-            rule = f"lie in the range of {_name_of(dtype)}, which the work is done in"
+            rule = f"lie in the range of {_name_of(dtype)}, the dtype of the computation"
             remedy = f": scale them, or pass dtype={_name_of(own)!r}"
         raise ValueError(f"class_weights must {rule}, but is {value} at position {position}{remedy}")
     return lib.convert(class_weights, dtype)
 
 
 def _name_of(dtype: Any) -> str:
-    """Return the name of a dtype without its library's."""
+    """Return the name of a dtype without that of its library."""
     return str(dtype).rpartition(".")[2]
 
 
 def checked_number(lib: Library, name: str, value: Any, layout: Layout, largest: float) -> Any:
-    """Check a number from 0 to `largest`: a float, or an array where its value cannot be read for free."""
+    """Return a number, checked to lie in [0, largest]; NaN if it does not, but its value cannot be read."""
     if not is_array(value) or isinstance(value, Real):
         return _checked_float(name, value, largest)
     if not lib.is_of_kind(value.dtype, "real floating", "integral"):
@@ -122,7 +122,7 @@ def _checked_float(name: str, value: Any, largest: float) -> float:
 
 
 def as_float(value: Any) -> float:
-    """Return a real number as a float: infinity for an integer beyond all of them."""
+    """Return a real number as a float; infinity for an integer that is too large."""
     try:
         return float(value)
     except OverflowError:
@@ -130,18 +130,18 @@ def as_float(value: Any) -> float:
 
 
 def first_false(lib: Library, condition: Any, values: Any) -> tuple[tuple[int, ...], Any]:
-    """Return position and value of the first entry where a condition does not hold."""
+    """Return position and value of the first entry for which a condition is false."""
     position = _position(
         int(lib.xp.argmin(lib.xp.astype(lib.xp.reshape(condition, (-1,)), lib.xp.int32))), values.shape
     )
     scalar = values[position]
     convert = float if lib.xp.isdtype(values.dtype, "real floating") else int
-    # PyTorch's int() overflows beyond int64, its item() does not; the standard has none.
+    # In PyTorch, int() overflows beyond int64, but item() does not; the standard has no item().
     return position, scalar.item() if hasattr(scalar, "item") else convert(scalar)
 
 
 def _position(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Turn an index into the flattened array into an index into the array."""
+    """Return the position in an array that an index into the flattened array stands for."""
     position: list[int] = []
     for length in reversed(shape):
         index, offset = divmod(index, length)

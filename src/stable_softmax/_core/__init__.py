@@ -1,1 +1,1 @@
-"""What the floors above share: shapes, what logits are compared with, what is computed of them."""
+"""What the packages above share: layouts, criteria, kernels and trees of arrays."""

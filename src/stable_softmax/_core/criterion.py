@@ -1,28 +1,28 @@
-"""Reference answers with their options, checked, as the work takes them."""
+"""Labels with all options of a loss, checked and ready for the computation."""
 
 from typing import Any, NamedTuple
 
 
 class Criterion(NamedTuple):
-    """What logits are compared with, and how: arrays, None for those that are absent, and numbers.
+    """Class ids or target probabilities, and the options; arrays that are not given are None.
 
     All arrays have as many dimensions as the logits, and broadcast against them.
     """
 
     class_ids: Any = None
-    #: Target probabilities, in the place of class ids.
+    #: Target probabilities, instead of class ids.
     probabilities: Any = None
     where: Any = None
     class_weights: Any = None
-    #: A float, or an array of one.
+    #: A float, or an array with one entry.
     label_smoothing: Any = 0.0
-    #: A float, or an array of one.
+    #: A float, or an array with one entry.
     z_loss: Any = 0.0
-    #: What losses and gradients are divided by.
+    #: Divisor of losses and gradients.
     divisor: Any = 1
-    #: As it is among class ids of the default integer dtype; None if no example is ignored.
+    #: The class id to ignore, in the default integer dtype; None if no example is ignored.
     ignored_id: int | None = None
     #: Whether the class ids of all examples that count are known to be in range.
     are_valid: bool = False
-    #: Whether this is known to be class ids and nothing else.
+    #: Whether these are known to be class ids without any option.
     is_label: bool = False

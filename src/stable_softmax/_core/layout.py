@@ -1,45 +1,45 @@
-"""What is known of logits without their values, and which parts of them are worked on together."""
+"""Layout of logits: what is known without their values, and the blocks that they are processed in."""
 
 import math
 from collections.abc import Iterator
 from itertools import product
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-#: What a result has: the shape of the logits; or length 1 along the class axes, which are kept ("rows") or not
-#: ("examples"); or it is the sum of the latter.
+#: Shape of a result: "classes", one entry for each logit; "rows", class axes of length 1; "examples", without them;
+#: "total", their sum.
 Result: TypeAlias = Literal["classes", "rows", "examples", "total"]
 Block: TypeAlias = tuple[slice, ...]
 
-# Below, dividing the work would cost more than it saves.
+# Arrays of at most this many elements are processed whole.
 _SMALL = 4096
-# Of the dtype that the work is done in.
+# Memory of a block's logits in the dtype of the computation.
 BLOCK_BYTES = 3 << 19
 
 
 class Layout(NamedTuple):
-    """What the shape and dtype of logits, and the arguments about them, come to."""
+    """Shape of logits, their class axes, and the dtypes of the computation and of the result."""
 
     shape: tuple[int, ...]
-    #: That hold the classes.
+    #: The class axes.
     axes: tuple[int, ...]
-    #: The dtype that the work is done in.
+    #: The dtype of the computation.
     working: Any
-    #: Of the result.
+    #: The dtype of the result.
     dtype: Any
 
     @property
     def has_classes(self) -> bool:
-        """Whether there is any class."""
+        """Whether rows have at least one class."""
         return not any(self.shape[axis] == 0 for axis in self.axes)
 
 
 def is_large(layout: Layout) -> bool:
-    """Whether logits are worth working on in parts."""
+    """Whether logits are large enough to be processed in blocks."""
     return math.prod(layout.shape) > _SMALL
 
 
 def blocks_of(layout: Layout, strides: tuple[int, ...], factor: int = 1) -> Iterator[Block]:
-    """Yield the indices of blocks of whole rows, near each other in memory, and so many times the usual size."""
+    """Yield the indices of blocks of whole rows close together in memory, `factor` times as large as usual."""
     shape, steps = layout.shape, list(layout.shape)
     elements = factor * BLOCK_BYTES // layout.working.itemsize
     size = math.prod(shape)
@@ -54,12 +54,12 @@ def blocks_of(layout: Layout, strides: tuple[int, ...], factor: int = 1) -> Iter
 
 
 def block_of(array: Any, block: Block) -> Any:
-    """Return what a block has of an array, which may have length 1 where the logits have not."""
+    """Return a block of an array, which may have length 1 along axes where the logits do not."""
     return array[tuple(slice(None) if length == 1 else cut for length, cut in zip(array.shape, block, strict=True))]
 
 
 def is_short(layout: Layout, strides: tuple[int, ...], length: int) -> bool:
-    """Whether rows have up to so many classes, which are nearest each other in memory."""
+    """Whether rows have at most `length` classes, and these are closest together in memory."""
     if len(layout.axes) > 1 or layout.shape[layout.axes[0]] > length:
         return False
     smallest = min(abs(stride) for stride, length in zip(strides, layout.shape, strict=True) if length > 1)
@@ -67,5 +67,5 @@ def is_short(layout: Layout, strides: tuple[int, ...], length: int) -> bool:
 
 
 def _off_powers_of_two(rows: int) -> int:
-    """Return nearly as many: columns that are a power of two apart would share few places of the nearest cache."""
+    """Return nearly as many rows: columns a power of two apart would share few sets of the first-level cache."""
     return rows if rows < 64 else rows // 32 * 32 - 16

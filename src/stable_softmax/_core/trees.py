@@ -1,4 +1,4 @@
-"""Trees of arrays: tuples or lists of arrays, of such trees, and of other values, which are left as they are."""
+"""Trees of arrays: tuples or lists of arrays, of such trees, and of other values, which stay unchanged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ def is_leaf(value: Any) -> bool:
 
 
 def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Return the tree with the function of each of its arrays."""
+    """Return the tree with a function applied to each array."""
     if isinstance(tree, (tuple, list)):
         return _like(tree, [mapped(function, value) for value in tree])
     return function(tree) if is_leaf(tree) else tree
@@ -24,11 +24,11 @@ def arrays_of(tree: Any) -> list[Any]:
 
 
 class Slot:
-    """The place of an array in a tree that holds none."""
+    """A placeholder for an array."""
 
 
 def rebuilt(tree: Any, arrays: list[Any]) -> Any:
-    """Return a tree of slots with arrays in their places."""
+    """Return the tree with its slots filled by arrays."""
     remaining = iter(arrays)
 
     def filled(tree: Any) -> Any:
@@ -40,7 +40,7 @@ def rebuilt(tree: Any, arrays: list[Any]) -> Any:
 
 
 def without_arrays(tree: Any) -> Any:
-    """Return the tree with slots in the places of its arrays."""
+    """Return the tree with a slot in place of each array."""
     return mapped(lambda _: Slot, tree)
 
 

@@ -1,1 +1,1 @@
-"""In what parts a kernel runs: on whole rows, in blocks that fit a processor's cache, in chunks, in a sweep."""
+"""Runs kernels: on whole rows, in blocks that fit the processor's cache, on chunks, or in a sweep."""

@@ -1,4 +1,4 @@
-"""Runs a kernel on arrays in memory, as many rows at a time as a processor's cache can hold with temporary arrays."""
+"""Runs a kernel on arrays in memory, in blocks of rows that fit the processor's cache with temporary arrays."""
 
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ from stable_softmax._libraries.standard import Library
 def run_in_memory(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
 ) -> tuple[Any, ...]:
-    """Return an array for each result, from whole arrays or from blocks; of a total, the values to add."""
+    """Return an array for each result, from whole arrays or from blocks; for a total, the terms to add."""
     if lib.writes and is_large(layout) and not lib.records(logits, *trees.arrays_of(operands)):
         return _run_on_blocks(kernel, lib, layout, logits, operands, results)
     return run_on_rows(kernel, lib, layout, logits, operands, layout.axes)
@@ -25,15 +25,15 @@ def run_in_memory(
 def _run_on_blocks(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
 ) -> tuple[Any, ...]:
-    """Return what the blocks give, put together; of a total, each block's share."""
+    """Return the results of all blocks, put together; for a total, the sum of each block."""
     _keep_freed_memory()
     strides = lib.strides_of(logits)
     blocks = list(enumerate(blocks_of(layout, strides, lib.block_factor())))
     in_columns = is_short(layout, strides, lib.short_rows)
-    if len(blocks) == 1 and not in_columns:  # what it returns is the result
+    if len(blocks) == 1 and not in_columns:  # no copy into an output is needed
         return kept(lib, run_on_rows(kernel, lib, layout, logits, operands, layout.axes), layout, results)
     in_place = "classes" in results and not in_columns and len(layout.axes) == 1 and layout.dtype == layout.working
-    outputs = tuple(_output(lib, logits, layout, result, len(blocks)) for result in results)
+    outputs = tuple(_empty_result(lib, logits, layout, result, len(blocks)) for result in results)
     run_on_block: Any = _run_on_columns if in_columns else run_on_rows
 
     def fill(numbered: tuple[int, Block]) -> None:
@@ -55,10 +55,10 @@ def _run_on_blocks(
 
 @cache
 def _keep_freed_memory() -> None:
-    """Let the C library keep what a block's temporary arrays take (of NumPy's size), for those of the next block.
+    """Make the C library keep the memory of a block's temporary arrays (in NumPy's block size) for the next block.
 
-    glibc gives freed memory back to the system, and pays for new pages, beyond twice the largest piece that it has seen
-    freed. In a new process that is less than a few blocks, and the pages then cost several times as much as the work.
+    glibc returns freed memory to the system beyond twice the largest piece that was freed before. In a new process,
+    that is less than a few blocks, and new pages then take several times as long as the computation.
     """
     np.empty(8 * BLOCK_BYTES, dtype=np.uint8)  # never touched, and freed at once
 
@@ -66,23 +66,23 @@ def _keep_freed_memory() -> None:
 def _run_on_columns(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, axes: tuple[int, ...]
 ) -> tuple[Any, ...]:
-    """Run with the class axis first, which makes few long operations of many short ones."""
+    """Run a kernel with the class axis first: few long operations instead of many short ones."""
     (axis,) = axes
     dimensions = tuple(range(logits.ndim))
     first = (axis, *dimensions[:axis], *dimensions[axis + 1 :])
     back = (*dimensions[1 : axis + 1], 0, *dimensions[axis + 1 :])
-    columns = trees.mapped(lambda array: _contiguous(lib, array, first, array.dtype), operands)
-    values = run_on_rows(kernel, lib, layout, _contiguous(lib, logits, first, layout.working), columns, (0,))
+    columns = trees.mapped(lambda array: _contiguous_copy(lib, array, first, array.dtype), operands)
+    values = run_on_rows(kernel, lib, layout, _contiguous_copy(lib, logits, first, layout.working), columns, (0,))
     return tuple(lib.xp.permute_dims(value, back) for value in values)
 
 
-def _contiguous(lib: Library, array: Any, order: tuple[int, ...], dtype: Any) -> Any:
+def _contiguous_copy(lib: Library, array: Any, order: tuple[int, ...], dtype: Any) -> Any:
     copy = lib.empty(tuple(array.shape[i] for i in order), dtype, array)
     copy[...] = lib.xp.permute_dims(array, order)
     return copy
 
 
-def _output(lib: Library, logits: Any, layout: Layout, result: Result, blocks: int) -> Any:
+def _empty_result(lib: Library, logits: Any, layout: Layout, result: Result, blocks: int) -> Any:
     if result == "classes" and 0 not in lib.strides_of(logits):
         return lib.xp.empty_like(logits, dtype=layout.dtype)
     if result == "classes":

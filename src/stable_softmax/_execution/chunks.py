@@ -1,4 +1,4 @@
-"""Runs a kernel on the chunks of Dask arrays, lazily, with the library that the chunks are of."""
+"""Runs a kernel lazily on the chunks of Dask arrays, with the library of the chunks."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from stable_softmax._libraries.standard import Library
 def run_on_chunks(
     kernel: Kernel, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
 ) -> tuple[Any, ...]:
-    """Return what the chunks give, put together; of a total, each chunk's share.
+    """Return the results of all chunks, put together; for a total, the sum of each chunk.
 
     Each task holds whole rows, unless the class axis is cut and the kernel works on pieces of rows.
     """
@@ -32,12 +32,12 @@ def run_on_chunks(
         return _run_on_pieces(kernel.pieces, layout, logits, operands, results)
     logits = _with_whole_rows(logits, layout)
     on_rows = partial(_results_of_chunk, kernel, layout, results)
-    together = _map_chunks(on_rows, logits, operands, **_declared("classes", logits, layout))
-    return _taken_apart(together, results, logits, layout)
+    together = _map_chunks(on_rows, logits, operands, **_metadata("classes", logits, layout))
+    return _separate_results(together, results, logits, layout)
 
 
 def apply_to_chunks(function: Callable[..., Any], operands: tuple[Any, ...], like: Any) -> Any:
-    """Return the function of the chunks of operands: an array, or a tree with arrays where `like` has some."""
+    """Return a function of each chunk of the operands: an array, or a tree with arrays where `like` has some."""
     if like is None:
         return _map_chunks(function, *operands)
     first = trees.arrays_of(operands)[0]
@@ -52,7 +52,7 @@ def apply_to_chunks(function: Callable[..., Any], operands: tuple[Any, ...], lik
 
 
 def total_of_chunks(values: Any) -> Any:
-    """Return the sum of all values, as an array without dimensions, from the sums of the chunks."""
+    """Return the sum of all values as a 0-d array, from the sums of the chunks."""
 
     def total(chunk: Any, **_: Any) -> Any:
         return _on_chunk(sum_of_all)(chunk, (1,) * chunk.ndim)
@@ -68,10 +68,7 @@ def _results_of_chunk(
 
 
 def _with_whole_rows(logits: Any, layout: Layout) -> Any:
-    """Return the logits with no cut along the class axes, and the rows cut finer where chunks would grow too large.
-
-    That is beyond `array.chunk-size` of Dask's configuration.
-    """
+    """Return the logits in chunks of whole rows, of fewer rows where chunks would exceed Dask's `array.chunk-size`."""
     whole = logits.rechunk(dict.fromkeys(layout.axes, -1))
     size = math.prod(max(sizes, default=0) for sizes in whole.chunks) * logits.dtype.itemsize
     if whole.numblocks == logits.numblocks or size <= parse_bytes(config.get("array.chunk-size")):
@@ -82,14 +79,14 @@ def _with_whole_rows(logits: Any, layout: Layout) -> Any:
 def _run_on_pieces(
     pieces: Pieces, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
 ) -> tuple[Any, ...]:
-    """Return what whole rows give, whose chunks along the class axis become parts, and these one part, as a tree.
+    """Return the results of whole rows, from parts of their chunks along the class axis, which are merged as a tree.
 
-    What has an entry for each row comes from that part, and what has one for each class from it and a chunk. Each chunk
-    is let go after each look at it.
+    Results for each row come from the merged part, and results for each class from it and a chunk. No chunk is kept in
+    memory between its two uses.
     """
     (axis,) = layout.axes
     first_classes = [0, *accumulate(logits.chunks[axis])]
-    declared = _declared("classes", logits, layout)
+    declared = _metadata("classes", logits, layout)
 
     def part(lib: Library, logits: Any, operands: Any, number: int) -> Any:
         options = {"axes": layout.axes, "first_class": first_classes[number]}
@@ -109,17 +106,17 @@ def _run_on_pieces(
     taken = []
     if by_row:
         without_classes = trees.mapped(lambda array: array if array.shape[axis] == 1 else None, operands)
-        together = _map_chunks(of_rows, rows, without_classes, **_declared("rows", logits, layout))
-        taken = list(_taken_apart(together, by_row, logits, layout))
+        together = _map_chunks(of_rows, rows, without_classes, **_metadata("rows", logits, layout))
+        taken = list(_separate_results(together, by_row, logits, layout))
     if "classes" in results:
         taken.insert(results.index("classes"), _map_chunks(entries, logits, rows, operands, axis=axis, **declared))
     return tuple(taken)
 
 
 def _map_chunks(function: Callable[..., Any], *operands: Any, axis: int | None = None, **declared: Any) -> Any:
-    """Return `function(lib, *operands)` of the chunks of trees, which are aligned with those of the first array.
+    """Return `function(lib, *operands)` of each chunk of the operands' arrays, aligned with those of the first array.
 
-    The function gets the number of the chunk along an axis, if there is one.
+    If `axis` is given, the function also gets the number of the chunk along it.
     """
     first, *others = trees.arrays_of(operands)
     tree = trees.without_arrays(operands)
@@ -137,21 +134,21 @@ def _map_chunks(function: Callable[..., Any], *operands: Any, axis: int | None =
 
 def _merged_as_tree(merged: Callable[..., Any], parts: Any, axis: int) -> Any:
     def merge(parts: Any, **_: Any) -> Any:
-        if not isinstance(parts, list):  # an empty array, from which Dask takes what kind of array will come
+        if not isinstance(parts, list):  # an empty array, from which Dask infers the kind of the result
             return parts
         return reduce(_on_chunk(merged), parts)
 
     return reduction(
-        parts, _as_it_is, merge, axis=axis, keepdims=True, combine=merge, concatenate=False, dtype=parts.dtype
+        parts, _unchanged, merge, axis=axis, keepdims=True, combine=merge, concatenate=False, dtype=parts.dtype
     )
 
 
-def _as_it_is(part: Any, **_: Any) -> Any:
+def _unchanged(part: Any, **_: Any) -> Any:
     return part
 
 
-def _declared(result: Result, logits: Any, layout: Layout) -> dict[str, Any]:
-    """Return what Dask has to be told of a result that comes chunk by chunk."""
+def _metadata(result: Result, logits: Any, layout: Layout) -> dict[str, Any]:
+    """Return chunks, dtype and meta of a result, which Dask cannot infer."""
     dtype = layout.dtype if result == "classes" else layout.working
     chunks = list(logits.chunks)
     for i, sizes in enumerate(logits.chunks):
@@ -162,20 +159,20 @@ def _declared(result: Result, logits: Any, layout: Layout) -> dict[str, Any]:
     return {"chunks": tuple(chunks), "dtype": dtype, "meta": logits._meta.astype(dtype)}
 
 
-def _taken_apart(together: Any, results: tuple[Result, ...], logits: Any, layout: Layout) -> tuple[Any, ...]:
-    """Return an array for each result, from one whose chunks are tuples of all."""
+def _separate_results(together: Any, results: tuple[Result, ...], logits: Any, layout: Layout) -> tuple[Any, ...]:
+    """Return an array for each result, from one array whose chunks are tuples of the results."""
     return tuple(
-        together.map_blocks(itemgetter(i), **_declared(result, logits, layout)) for i, result in enumerate(results)
+        together.map_blocks(itemgetter(i), **_metadata(result, logits, layout)) for i, result in enumerate(results)
     )
 
 
 def _on_chunk(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function(lib, *chunk)` without the library, which is that of the arrays of the chunk."""
+    """Return the function without its argument `lib`, for which it gets the library of the chunk."""
 
     def on_chunk(*chunk: Any, **options: Any) -> Any:
         arrays = trees.arrays_of(chunk)
         for array in arrays:
-            refuse_masked("a chunk", array)  # Dask may not know of the mask
+            refuse_masked("a chunk", array)  # Dask may not know that its chunks are masked
         lib = library_of(*arrays)
         with lib.in_silence():
             return function(lib, *chunk, **options)
@@ -184,6 +181,6 @@ def _on_chunk(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _aligned(value: Any, array: Any) -> Any:
-    """Return an array in the chunks of another, but whole where its length is another."""
+    """Return an array in the chunks of another, but whole along axes where their lengths differ."""
     lengths = zip(value.shape, array.shape, array.chunks, strict=True)
     return value.rechunk(tuple(sizes if own == other else (own,) for own, other, sizes in lengths))

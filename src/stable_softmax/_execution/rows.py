@@ -1,4 +1,4 @@
-"""Runs a kernel on whole rows of arrays in memory, or of those that a compiler follows."""
+"""Runs a kernel on whole rows, of arrays in memory or traced by a compiler."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from stable_softmax._maths.sums import accurate_sum
 def run_on_rows(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, axes: tuple[int, ...], **into: Any
 ) -> tuple[Any, ...]:
-    """Return an array for each result, which may be in given memory (`into`); of a total, the values to add."""
+    """Return an array for each result, perhaps in the memory `into`; for a total, the terms to add."""
     if lib.writes and len(axes) == 1 and not lib.is_steady(logits, operands, axes[0]):
         if not _is_arranged(lib, logits, axes[0]):
             return _run_on_views(kernel, lib, layout, logits, operands, axes, **into)
@@ -24,10 +24,10 @@ def run_on_rows(
 
 
 def _is_arranged(lib: Library, logits: Any, axis: int) -> bool:
-    """Whether the class axis is the last if and only if its entries lie next to each other in memory.
+    """Whether the class axis is the last if and only if its entries are adjacent in memory.
 
-    Sums then know from the axis alone in which order to add. They could not know it from the memory of temporary
-    arrays, which depends on the number of rows.
+    Sums can then choose the order of additions by the axis alone. The memory layout of temporary arrays would be no
+    guide: it depends on the number of rows.
     """
     return logits.shape[axis] <= 1 or lib.are_neighbours(logits, axis) == (axis == logits.ndim - 1)
 
@@ -35,7 +35,7 @@ def _is_arranged(lib: Library, logits: Any, axis: int) -> bool:
 def _run_on_views(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, axes: tuple[int, ...], into: Any = None
 ) -> tuple[Any, ...]:
-    """Return the results from views that are arranged."""
+    """Return the results from views whose class axis is arranged as `_is_arranged` asks."""
     (axis,) = axes
     is_last = axis == logits.ndim - 1
 
@@ -52,7 +52,7 @@ def _run_on_views(
 
 
 def kept(lib: Library, values: tuple[Any, ...], layout: Layout, results: tuple[Result, ...]) -> tuple[Any, ...]:
-    """Return what is kept of a block or a chunk: its results, or its share of a total."""
+    """Return the results of a block or a chunk in the form that is stored; for a total, their sum."""
 
     def kept(value: Any, result: Result) -> Any:
         if result == "classes":
@@ -65,7 +65,7 @@ def kept(lib: Library, values: tuple[Any, ...], layout: Layout, results: tuple[R
 
 
 def sum_of_all(lib: Library, values: Any, shape: tuple[int, ...]) -> Any:
-    """Return the sum of all values, in a shape of one entry."""
+    """Return the sum of all values, in a shape that has one entry."""
     if lib.reads_values:
         values = lib.reshape(values, (-1,))
     return lib.reshape(accurate_sum(lib, values, tuple(range(values.ndim))), shape)

@@ -1,4 +1,4 @@
-"""Runs a kernel over logits: in memory, or in the chunks of which their library makes arrays."""
+"""Runs a kernel on logits in memory, or chunk by chunk."""
 
 from collections.abc import Callable
 from itertools import repeat
@@ -16,9 +16,8 @@ def run(
 ) -> tuple[Any, ...]:
     """Return the results of a kernel, in the dtype of the result.
 
-    `rows` is what becomes of results with an entry for each row. The operands are a tree. Its arrays have as many
-    dimensions as the logits, of their length along each or of length 1; what is no array, every block and every chunk
-    gets as it is.
+    `rows` is the shape of results with one entry for each row. The operands are a tree: arrays that have as many
+    dimensions as the logits and broadcast against them, and other values, which every block and chunk gets unchanged.
     """
     results = kernel.results[rows]
     with lib.in_silence():
@@ -32,9 +31,9 @@ def run(
 
 
 def apply(function: Callable[..., Any], lib: Library, *operands: Any, like: Any = None) -> Any:
-    """Return `function(lib, *operands)` of trees whose arrays belong to the entries of the first of them.
+    """Return `function(lib, *operands)`, chunk by chunk where arrays have chunks, aligned with those of the first.
 
-    It is an array, or a tree with arrays where `like` has some.
+    The result is an array, or a tree with arrays where `like` has some.
     """
     if lib.has_chunks:
         from stable_softmax._execution import chunks
@@ -45,7 +44,7 @@ def apply(function: Callable[..., Any], lib: Library, *operands: Any, like: Any 
 
 
 def total(lib: Library, values: Any) -> Any:
-    """Return the sum of all values, as an array without dimensions."""
+    """Return the sum of all values as a 0-d array."""
     with lib.in_silence():
         return _total(lib, values)
 

@@ -1,8 +1,8 @@
-"""The loss of projected features, some rows at a time: the logits of all are never there at once.
+"""The loss of projected features, in blocks of rows: the full logits are never in memory at once.
 
-Blocks are of rows, and not of classes. A block of rows holds all that its loss and gradient need, so that three
-products of matrices give both; with blocks of classes, the logits would have to be computed twice. Nor do a few rows
-take more memory than the weight: with fewer rows than features, their logits are smaller than it is.
+Blocks hold some rows with all their classes. Three matrix products then give loss and gradient; with blocks of classes,
+the logits would have to be computed twice. A few rows take no more memory than the weight: with fewer rows than
+features, the logits are smaller than the weight.
 """
 
 from functools import partial
@@ -18,41 +18,40 @@ from stable_softmax._maths import kernels, projection
 from stable_softmax._maths.sums import sum_of_products
 from stable_softmax._maths.targets import counted_of, zero_excluded
 
-#: What a block's logits take in memory, times a factor for the device.
+#: Memory of a block's logits, to be multiplied by a factor for the device.
 _BLOCK_BYTES = 1 << 25
-#: A block has at least so many rows, or one for each feature, so that its logits are no larger than the weight.
+#: Least number of rows, or the number of features if that is smaller: no larger logits than the weight.
 _ROWS_WORTH_A_PRODUCT = 256
-#: But there are so many blocks, unless they have fewer than so many rows.
+#: At least this many blocks, unless each would have fewer than `_LEAST_ROWS` rows.
 _LEAST_BLOCKS = 4
 _LEAST_ROWS = 64
 
 
 class Settings(NamedTuple):
-    """All about a loss of projected features but its arrays: hashable."""
+    """All properties of a loss of projected features except its arrays; hashable."""
 
-    #: Of the arrays after features and weight: "bias", and fields of the criterion.
+    #: Names of the arrays after features and weight: "bias", and fields of the criterion.
     names: tuple[str, ...]
     #: The other fields of the criterion.
     numbers: tuple[tuple[str, Any], ...]
     softcap: float | None
-    #: The dtype that the work is done in.
+    #: The dtype of the computation.
     working: Any
-    #: How many rows a block has; None for what suits the number of classes.
+    #: Number of rows in a block; None to choose it by the number of classes.
     block_size: int | None
-    #: Whether the gradient with respect to features is asked for, that to the weight, and that to the bias, if there is
-    #: one. What is not costs nothing.
+    #: Whether each gradient is wanted: for features, weight, and bias if it is given. The others cost nothing.
     wanted: tuple[bool, ...]
 
 
 def losses(lib: Library, *arrays: Any, settings: Settings) -> Any:
-    """Return the loss of each row, over the divisor, in a column."""
+    """Return the loss of each row, divided by the divisor, as a column."""
     return lib.compiled(_losses, *arrays, settings=settings)
 
 
 def losses_and_gradients(lib: Library, *arrays: Any, settings: Settings) -> tuple[Any, tuple[Any, ...]]:
-    """Return also the gradients of their sum, with respect to features, weight and bias, if there is one.
+    """Return the losses, and the gradients of their sum with respect to features, weight, and bias if it is given.
 
-    They have the dtype that the work is done in. Those that are not wanted are None.
+    Gradients have the dtype of the computation. Those that are not wanted are None.
     """
     return lib.compiled(_losses_and_gradients, *arrays, settings=settings)
 
@@ -60,8 +59,8 @@ def losses_and_gradients(lib: Library, *arrays: Any, settings: Settings) -> tupl
 def total(lib: Library, *arrays: Any, settings: Settings) -> Any:
     """Return the sum of the losses.
 
-    Its derivatives with respect to features, weight and bias come from the sweep that computes it. With respect to
-    the options' arrays, they come from computing each block again.
+    Derivatives with respect to features, weight and bias come from the same sweep as the sum. For derivatives with
+    respect to arrays of the options, each block is computed again.
     """
     options = dict(zip(settings.names, arrays[2:], strict=True))
     floating = [options[name] for name in _DIFFERENTIABLE & options.keys()]
@@ -108,7 +107,7 @@ def _(lib: Library, cotangent: Any, *arrays: Any, settings: Settings, wanted: tu
     )
 
 
-#: By the number of variables: the last of three is the bias.
+#: The total by its number of variables: features, weight and, with three, bias.
 _TOTALS = {variables: _total.of_variables(variables) for variables in (2, 3)}
 
 
@@ -124,10 +123,10 @@ def _losses_and_gradients(lib: Library, *arrays: Any, settings: Settings) -> tup
 
 
 def _swept(lib: Library, function: Any, arrays: tuple[Any, ...], settings: Settings) -> Any:
-    """Return what a function of blocks gives. All the work of the loss is done in here."""
+    """Return the results of a function over all blocks: the whole computation of the loss."""
     given = dict(zip(("features", "weight", *settings.names), arrays, strict=True))
     with lib.in_silence():
-        # Once, and not for each block, whose derivatives then add up in this dtype and are rounded at the end.
+        # Converted once, not in each block: the blocks' derivatives then add up in this dtype, and are rounded once.
         wide = {"bias"} if lib.multiplies_narrow(given["weight"]) else {"weight", "bias"}
         given |= {name: lib.convert(array, settings.working) for name, array in given.items() if name in wide}
         if "where" in given:
@@ -162,9 +161,9 @@ class _Block(NamedTuple):
     features: Any
     weight: Any
     criterion: Criterion
-    #: Which examples count; None if all do.
+    #: Mask of the examples that count; None if all do.
     counted: Any
-    #: What the cap is put on.
+    #: The logits before the cap.
     projected: Any
     logits: Any
     layout: Layout
@@ -183,7 +182,7 @@ def _block_of(lib: Library, settings: Settings, arrays: dict[str, Any]) -> _Bloc
     projected = projection.projected(lib, features, weight, settings.working)
     logits = projected = apply(projection.shifted, lib, projected, *terms)
     if settings.softcap is not None:
-        # The derivatives of the cap are products, too, through which NaN would come.
+        # The derivatives of the cap are products, too, which would pass NaN on.
         projected = projection.of_counted(lib, zero_excluded(lib, criterion.where, projected), counted)
         logits = apply(partial(projection.capped, softcap=settings.softcap), lib, projected)
     layout = Layout(tuple(logits.shape), (1,), settings.working, settings.working)

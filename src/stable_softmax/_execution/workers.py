@@ -1,4 +1,4 @@
-"""How many threads share the work on a large NumPy array."""
+"""The number of threads that share the work on a large NumPy array."""
 
 import operator
 import os
@@ -12,27 +12,27 @@ _WORKERS = ContextVar("workers", default=1)
 
 
 def set_workers(workers: int) -> AbstractContextManager[Any]:
-    """Let so many threads share the work on each large NumPy array, until the end of a ``with`` statement if in one.
+    """Set the number of threads that share the work on each large NumPy array.
 
     Parameters
     ----------
     workers : int
-        At least 1, which is the default; or negative, to count from the number of processors: -1 is all of them.
+        At least 1, the default; or negative, to count down from the number of processors: -1 uses all of them.
 
     Returns
     -------
     context manager
-        Puts the number back that held before.
+        Restores the previous number at the end of a ``with`` statement.
 
     Raises
     ------
     TypeError, ValueError
-        Where `workers` is not as above.
+        If `workers` is not as above.
 
     Notes
     -----
-    The results are the same for any number of workers, bit by bit. Each call starts its threads and ends them. Only
-    the thread that sets the number, and tasks that it starts, work with it. The other array libraries have thread
+    The results have the same bits for any number of workers. Each call starts its own threads and ends them. The number
+    applies only in the thread that sets it, and in tasks that this thread starts. The other array libraries have thread
     pools of their own.
 
     Examples
@@ -64,7 +64,7 @@ def get_workers() -> int:
 
 
 def for_each(function: Callable[[Any], None], items: Sequence[Any], workers: int) -> None:
-    """Call the function with each item, on so many threads."""
+    """Call the function with each item, on this many threads."""
     workers = min(workers, len(items))
     if workers <= 1:
         for item in items:
@@ -79,9 +79,9 @@ def for_each(function: Callable[[Any], None], items: Sequence[Any], workers: int
     with ThreadPoolExecutor(workers) as pool:
         for first in range(workers):
             try:
-                # With what holds here, such as NumPy's errstate.
+                # The context carries settings such as NumPy's errstate.
                 started.append(pool.submit(copy_context().run, share, first))
-            except RuntimeError:  # pragma: no cover - in a process of its own, where no thread may start any more
+            except RuntimeError:  # pragma: no cover - tested in a process of its own, where no thread can start
                 share(first)
     for done in started:
         done.result()

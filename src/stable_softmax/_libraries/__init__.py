@@ -1,4 +1,4 @@
-"""What each array library lets the code do: one class a library, which is found once for each call."""
+"""One class for each array library: what it can do, and how; each call finds its library once."""
 
 import sys
 from importlib import import_module
@@ -9,7 +9,7 @@ from array_api_compat import array_namespace, is_array_api_obj
 
 from stable_softmax._libraries.standard import Library
 
-#: The modules of this package by the namespaces that they are about. Others are known by the array API standard alone.
+#: Modules of this package by namespace. Other libraries are used through the array API standard alone.
 _MODULES = {
     "numpy": "numpy",
     "array_api_compat.numpy": "numpy",
@@ -25,7 +25,7 @@ _LIBRARIES: dict[ModuleType, Library] = {}
 
 
 def library_of(*arrays: Any) -> Library:
-    """Return what the library that all arrays are of lets the code do with them."""
+    """Return the library that all arrays belong to, in its form for these arrays."""
     torch = _compiling_torch() if "torch._dynamo" in sys.modules else None
     if torch and all(isinstance(array, torch.Tensor) for array in arrays):  # pragma: no cover - traced, never run
         from stable_softmax._libraries.torch import TRACED
@@ -39,14 +39,14 @@ def library_of(*arrays: Any) -> Library:
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value is an array, traced ones included."""
+    """Whether a value is an array, perhaps a traced one."""
     torch = _compiling_torch() if "torch._dynamo" in sys.modules else None
     return isinstance(value, torch.Tensor) if torch else is_array_api_obj(value)
 
 
 def _compiling_torch() -> Any:
-    """Return PyTorch while it compiles: it warns of caches, such as those in array-api-compat's answers."""
-    # Whether its compiler is there is asked before: PyTorch is not as a whole, while another thread imports it.
+    """Return PyTorch if it is compiling: its compiler warns of caches, such as those of array-api-compat; else None."""
+    # Callers check first that its compiler is imported: another thread may still be importing PyTorch.
     torch: Any = sys.modules["torch"]
     return torch if torch.compiler.is_compiling() else None
 

@@ -1,4 +1,4 @@
-"""The library that the arrays of a call share, and these arrays as it has them."""
+"""The library that all arrays of a call share, and the arrays converted to it."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ _PLAIN_NUMPY = {np.ndarray}
 
 
 def common_library(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
-    """Return the library that arrays share, and all by their names as that library has them: unchanged, if they can be.
+    """Return the library that arrays share, and the arrays by name, converted to it where that is needed.
 
-    NumPy's arrays may come beside those of a library whose own functions take them.
+    NumPy arrays may be mixed with those of a library whose own functions accept NumPy arrays.
     """
-    if {*map(type, given.values())} == _PLAIN_NUMPY:  # as most often
+    if {*map(type, given.values())} == _PLAIN_NUMPY:  # the most frequent case
         return library_of(next(iter(given.values()))), given
     for name, array in given.items():
         if type(array) is not np.ndarray:
@@ -53,7 +53,7 @@ def _mixed(given: dict[str, Any]) -> str:
 
 
 def _own(lib: Library, array: Any) -> Any:
-    """Return an array of the library as the work takes it, and NumPy's as one of the library."""
+    """Return an array in the form that the computation needs; a NumPy array becomes one of the library."""
     return lib.from_numpy(array) if is_of_numpy(array) and lib.takes_numpy else lib.own(array)
 
 

@@ -1,4 +1,4 @@
-"""CuPy, whose values lie on a GPU."""
+"""CuPy, whose arrays are on a GPU."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from stable_softmax._libraries.standard import Library
 
 
 class CuPy(Library):
-    """Its kernels add as a tree."""
+    """CuPy, whose kernels add as a tree."""
 
     def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
         return self.xp.sum(terms, axis=axes, keepdims=True)

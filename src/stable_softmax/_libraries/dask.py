@@ -1,4 +1,4 @@
-"""Dask, whose arrays are made of chunks: what each comes to is worked out later, by the library of the chunks."""
+"""Dask, whose arrays consist of chunks that are computed later, by the library of the chunks."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ from stable_softmax._libraries.standard import Library
 
 
 class Dask(Library):
-    """Its operations are those of the chunks."""
+    """Dask, whose operations are those of the chunks."""
 
     has_chunks = True
     takes_numpy = True
 
     def own(self, array: Any) -> Any:
-        """Return an array without chunks of length 0: Dask fails to reshape them, or to find their maximum."""
+        """Return an array without chunks of length 0, which Dask cannot reshape or take the maximum of."""
         if all(0 not in sizes for sizes in array.chunks):
             return array
-        if 0 in array.shape:  # which Dask may leave in its chunks
+        if 0 in array.shape:  # Dask may keep several empty chunks
             return self.xp.zeros_like(array, chunks=array.shape)
         return array.rechunk(tuple(tuple(filter(None, sizes)) for sizes in array.chunks))
 
     def convert(self, values: Any, dtype: Any) -> Any:
-        """Return the values in a dtype, without NumPy's warnings, which would come where they are worked out."""
+        """Return the values in a dtype, without the warnings of NumPy when the chunks are computed."""
         if values.dtype == dtype:
             return values
         return values.map_blocks(lambda chunk: library_of(chunk).convert(chunk, dtype), dtype=dtype)
@@ -35,7 +35,7 @@ class Dask(Library):
     def contract(
         self, first: Any, second: Any, axes: tuple[int, int], dtype: Any, like: Any = None, total: Any = None
     ) -> Any:
-        """Return the product as Dask's own, but for NumPy's warnings."""
+        """Return the product as Dask computes it, but without the warnings of NumPy."""
         del like
 
         def product(first: Any, second: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A function with its analytic derivatives, which become the native ones of JAX and of PyTorch."""
+"""Functions with analytic derivatives, which JAX and PyTorch use in place of their own."""
 
 from collections.abc import Callable
 from copy import copy
@@ -11,10 +11,10 @@ Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
 class Differentiable:
-    """A function of arrays with its derivatives with respect to the first of them; the others have none.
+    """A function of arrays with its derivatives with respect to the first `variables` of them.
 
-    All functions get the library, the arrays, and the same options as keywords, which are hashable. The rules are
-    declared below the function, as those of `jax.custom_jvp` are:
+    All functions get the library, the arrays, and the same hashable options as keywords. The rules are declared below
+    the function, as with `jax.custom_jvp`:
 
         @differentiable
         def square(lib, x): ...
@@ -23,26 +23,26 @@ class Differentiable:
         def _(lib, tangent, x): ...
     """
 
-    #: (lib, *tangents, *arrays) -> as `value`, and its derivative in the direction of the tangents. Linear in them. A
-    #: function of several variables gets None for tangents that are known to be 0
+    #: (lib, *tangents, *arrays) -> the value and its derivative in the direction of the tangents, linear in them. A
+    #: function of several variables gets None for tangents that are known to be 0.
     jvp: Callable[..., tuple[Any, Any]]
-    #: (lib, cotangent or tuple of them, *arrays) -> the gradient that they give. A function of several variables
-    #: returns a tuple of gradients; it is told, as `wanted`, which are asked for, and may return None for the others
+    #: (lib, cotangent or tuple of cotangents, *arrays) -> the gradient. A function of several variables returns a tuple
+    #: of gradients; its keyword `wanted` says which are needed, and the others may be None.
     vjp: Callable[..., Any]
-    #: (lib, *arrays) -> value and gradient at once, of a function whose `vjp` is the gradient times the cotangent; for
-    #: several variables as `vjp`. The gradient has the dtype that the work is done in, to be rounded after that product
+    #: (lib, *arrays) -> value and gradient at once, if `vjp` is the gradient times the cotangent; for several variables
+    #: as in `vjp`. The gradient has the dtype of the computation, and is rounded after the product.
     value_and_gradient: Callable[..., tuple[Any, Any]] | None = None
 
-    #: How many arrays it has derivatives with respect to.
+    #: Number of arrays with respect to which it has derivatives.
     variables = 1
 
     def __init__(self, value: Callable[..., Any]) -> None:
         self.value = value
 
     def __call__(self, lib: Library, *arrays: Any, into: Any = None, **options: Any) -> Any:
-        """Return the function's value, in the form that the array library knows how to differentiate.
+        """Return the function's value, in a form that the array library can differentiate.
 
-        It may be in given memory where no derivative is asked for.
+        With `into`, no derivative is needed, and the value may be written into that memory.
         """
         if into is not None:
             return self.value(lib, *arrays, into=into, **options)
@@ -61,18 +61,18 @@ class Differentiable:
         return rule
 
     def has_value_and_gradient(self, function: Rule) -> Rule:
-        """Declare what computes value and gradient at once."""
+        """Declare the function that computes value and gradient at once."""
         self.value_and_gradient = function
         return function
 
     def gradients(self, lib: Library, cotangent: Any, *arrays: Any, wanted: tuple[bool, ...]) -> tuple[Any, ...]:
-        """Return a gradient for each variable; for those that are not wanted, it may be None."""
+        """Return a gradient for each variable; those that are not wanted may be None."""
         if self.variables == 1:
             return (self.vjp(lib, cotangent, *arrays),)
         return tuple(self.vjp(lib, cotangent, *arrays, wanted=wanted))
 
     def value_and_gradients(self, lib: Library, *arrays: Any, wanted: tuple[bool, ...]) -> tuple[Any, tuple[Any, ...]]:
-        """Return the value and a gradient for each variable; for those that are not wanted, it may be None."""
+        """Return the value and a gradient for each variable; those that are not wanted may be None."""
         both: Any = self.value_and_gradient
         if self.variables > 1:
             return both(lib, *arrays, wanted=wanted)
@@ -80,13 +80,13 @@ class Differentiable:
         return value, (gradient,)
 
     def of_variables(self, variables: int) -> "Differentiable":
-        """Return the same function, with derivatives with respect to so many arrays."""
+        """Return the same function with derivatives with respect to this number of arrays."""
         own = copy(self)
         own.variables = variables
         return own
 
     def with_options(self, options: dict[str, Any]) -> "Differentiable":
-        """Return the function of the arrays alone."""
+        """Return the function of the arrays alone, with the options fixed."""
         if not options:
             return self
         own = copy(self)

@@ -1,4 +1,4 @@
-"""JAX, whose functions are traced: by `jit`, by derivatives, or to be run at once as one compiled program."""
+"""JAX, whose functions are traced: by `jit`, by derivatives, or to run immediately as one compiled program."""
 
 import math
 from collections.abc import Callable
@@ -17,13 +17,13 @@ Options: TypeAlias = tuple[tuple[str, Any], ...]
 
 
 class JAX(Library):
-    """Its values cannot be read, and XLA fuses what it is given."""
+    """JAX, whose values are never read, and whose compiler XLA fuses operations."""
 
     differentiates = True
     takes_numpy = True
 
     def is_split(self, array: Any, axis: int) -> bool:
-        """Whether the type of an array, on a mesh with explicit axes, splits an axis."""
+        """Whether an array on a mesh with explicit axes is split along an axis, by its type."""
         return jax.typeof(array).sharding.spec[axis] is not None
 
     def merges(self, array: Any, axes: tuple[int, ...]) -> bool:
@@ -33,7 +33,7 @@ class JAX(Library):
         return any(isinstance(array, jax.core.Tracer) for array in arrays)
 
     def computed_dtype(self, dtype: Any) -> Any:
-        """Return the dtype that results have: with 64 bits off, float64 arrays are computed with in float32."""
+        """Return the dtype of results: without `jax_enable_x64`, float64 arrays are computed in float32."""
         return xp.result_type(dtype)
 
     def multiplies_narrow(self, _array: Any) -> bool:
@@ -43,20 +43,20 @@ class JAX(Library):
         return jax.lax.stop_gradient(array)
 
     def nan_where(self, condition: Any, values: Any) -> Any:
-        # Debuggers report a NaN constant, whether anything becomes NaN or not.
+        # Debuggers report a NaN constant even if no value becomes NaN.
         return values * xp.sqrt(xp.where(condition, -1.0, 1.0))
 
     def rounded(self, values: Any) -> Any:
-        """Return the values, rounded to the precision that they have.
+        """Return the values, rounded to the precision of their dtype.
 
-        XLA for the CPU took the products in a float32 sum of products for a dot product, and computed wrong ones where
-        one factor is broadcast and the other is used again beside the sum: JAX 0.10.2 does, 0.7.2 and 0.12.0 do not.
+        XLA for the CPU in JAX 0.10.2, but not in 0.7.2 and 0.12.0, makes a float32 sum of products a dot product, and
+        computes it wrongly if one factor is broadcast and the other is used again beside the sum.
         """
         limits: Any = xp.finfo(values.dtype)  # type: ignore[no-untyped-call]
         return jax.lax.reduce_precision(values, exponent_bits=limits.nexp, mantissa_bits=limits.nmant)
 
     def indices_along(self, length: int, like: Any, dtype: Any) -> Any:
-        # What has no device of its own moves to where the others are. Their `device` is a sharding, which may not fit.
+        # An array without a device moves to that of the others. Their `device` is a sharding, which may not fit.
         del like
         return xp.arange(length, dtype=dtype)
 
@@ -82,10 +82,10 @@ class JAX(Library):
         return _compiled(function, tuple(options.items()), *arrays)
 
     def sweep(self, function: Callable[..., Any], in_rows: tuple[Any, ...], whole: tuple[Any, ...], size: int) -> Any:
-        """Return what a function of blocks of rows gives, by a scan.
+        """Return the results of a function over blocks of rows, by a scan.
 
-        The rows of a block are as far apart as there are blocks, so that where rows lie on several devices, each has a
-        part of every block.
+        The rows of a block are taken at a stride, the number of blocks: if rows lie on several devices, each device has
+        a part of every block.
         """
 
         @partial(jax.checkpoint, prevent_cse=False)
@@ -101,7 +101,7 @@ class JAX(Library):
         blocks = tuple(
             _columns_first(array[: number * size].reshape(size, number, *array.shape[1:])) for array in in_rows
         )
-        # For shapes and shardings: never computed.
+        # Only for shapes and shardings: never computed.
         _, like = function(None, tuple(block[0] for block in blocks), whole)
         sums, values = jax.lax.scan(step, [xp.zeros_like(array) for array in like], blocks)
         values = [_columns_first(array).reshape(number * size, *array.shape[2:]) for array in values]
@@ -112,12 +112,12 @@ class JAX(Library):
 
 
 def _runs_on_cpu() -> bool:
-    """Whether programs are for the CPU."""
+    """Whether programs run on the CPU."""
     return jax.default_backend() == "cpu"
 
 
 def _place_of_product(like: jax.Array, *factors: jax.Array) -> Any:
-    """Return where an array lies; on all devices of its factors' mesh, if it is on none; None if these are not."""
+    """Return the sharding of an array; without a mesh, one for copies on all devices of the factors' mesh, if any."""
     place, *places = (jax.typeof(array).sharding for array in (like, *factors))
     if not place.mesh.empty:
         return place
@@ -126,7 +126,7 @@ def _place_of_product(like: jax.Array, *factors: jax.Array) -> Any:
 
 
 def _number_of_blocks(rows: jax.Array, size: int) -> int:
-    """Return into how many blocks rows are cut: equal ones of at least half the size, if that goes, on each device."""
+    """Return the number of blocks for rows: equal ones of at least half the size on each device, if possible."""
     length, place = rows.shape[0], jax.typeof(rows).sharding
     names = place.spec[0] if LIBRARY.is_split(rows, 0) else ()
     on_device = length // math.prod(place.mesh.shape[name] for name in ((names,) if isinstance(names, str) else names))
@@ -139,13 +139,13 @@ def _columns_first(array: jax.Array) -> jax.Array:
     return xp.swapaxes(array, 0, 1)
 
 
-# A call outside of `jit` is one call of compiled code, instead of one for each operation.
+# Compiled, so that a call outside `jit` runs one program, and not one for each operation.
 @partial(jax.jit, static_argnums=(0, 1), inline=True)
 def _evaluated(function: Differentiable, options: Options, *arrays: jax.Array) -> Any:
     return _value(function, options, *arrays)
 
 
-# Not inlined, so that outside of `jit` what JAX derives from it is compiled once, too.
+# Not inlined, so that outside `jit` its derivatives are compiled once, too.
 @partial(jax.jit, static_argnums=(0, 1))
 def _compiled(function: Callable[..., Any], options: Options, *arrays: jax.Array) -> Any:
     return function(LIBRARY, *arrays, **dict(options))

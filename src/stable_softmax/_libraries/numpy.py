@@ -1,4 +1,4 @@
-"""NumPy, whose values are there, whose memory can be written to, and in which the start of an operation counts."""
+"""NumPy, whose values can be read, whose memory can be written to, and whose operations take long to start."""
 
 import math
 from functools import cache, lru_cache, partial
@@ -9,18 +9,18 @@ import numpy as np
 
 from stable_softmax._libraries.standard import Library, native_dtype, numpy_dtype_named
 
-# Up to so many terms, sums are short.
+# Sums of at most this many terms count as short.
 _SHORT = 48
-# Of more short rows than this, adding up columns takes less time, although these are copied.
+# For more short rows than this, copying and adding up columns takes less time.
 _MANY_ROWS = 256
 _UNSIGNED = {"f": np.uint32, "d": np.uint64}
-# Up to so many entries, it is kept where rows start.
+# For arrays of at most this many entries, the starts of rows are cached.
 _SMALL = 4096
 _KINDS = {"bool": "b", "integral": "iu", "real floating": "f"}
 
 
 class NumPy(Library):
-    """NumPy's own forms, mostly of what its functions of the standard take microseconds for."""
+    """NumPy, mostly with faster forms of operations for which its functions of the standard take microseconds."""
 
     reads_values = True
     writes = True
@@ -40,7 +40,7 @@ class NumPy(Library):
         return getattr(np, name) if hasattr(np, name) else numpy_dtype_named(name)
 
     def own(self, array: Any) -> Any:
-        """Return NumPy's own type of array for one that is derived from it, in the byte order of the machine."""
+        """Return an instance of a subclass as a plain NumPy array, in the byte order of the machine."""
         return array if type(array) is np.ndarray else self.from_numpy(array)
 
     def from_numpy(self, array: Any) -> Any:
@@ -74,7 +74,7 @@ class NumPy(Library):
         return np.arange(length, dtype=dtype)
 
     def positions_of(self, rows: Any, indices: Any, axis: int) -> Any:
-        """Return the places in the flattened rows."""
+        """Return the positions in the flattened rows."""
         starts = (_kept_starts if rows.size <= _SMALL else _starts_of_rows)(rows.shape, axis)
         return starts + (indices if axis == rows.ndim - 1 else indices * math.prod(rows.shape[axis + 1 :]))
 
@@ -97,7 +97,7 @@ class NumPy(Library):
         unsigned = _UNSIGNED.get(values.dtype.char)
         if unsigned is None:
             return super().lie_within(values, largest)
-        # The bits of positive numbers are in the order of the numbers, and before those of negative ones and of NaN.
+        # As unsigned integers, positive numbers keep their order, below negative numbers and NaN.
         bits = values.view(unsigned)
         return values.size == 0 or bits.item(bits.argmax()) <= _bits_of(values.dtype.type, largest)
 
@@ -109,17 +109,17 @@ class NumPy(Library):
     def maximum(self, rows: Any, axes: tuple[int, ...]) -> Any:
         if axes != (rows.ndim - 1,) or rows.size == 0 or not rows.flags.c_contiguous:
             return np.maximum.reduce(rows, axis=axes, keepdims=True)
-        # A reduction along the last axis takes 40 ns more for each row.
+        # `maximum.reduce` along the last axis takes 40 ns more for each row.
         starts = (_kept_starts if rows.size <= _SMALL else _starts_of_rows)(rows.shape, rows.ndim - 1)
         return np.maximum.reduceat(rows.ravel(), starts.ravel()).reshape(starts.shape)
 
     def sum(self, terms: Any, axis: int) -> Any:
-        """Return the sum over an axis of not too many terms, which is kept with length 1.
+        """Return the sum over an axis of at most `longest_sum` terms, kept with length 1.
 
-        The order of the additions depends on nothing but the number of the terms, and on whether the axis is the last.
+        The order of the additions depends only on the number of terms and on whether the axis is the last.
         """
         if terms.shape[axis] > _SHORT:
-            # 30 ns less for each row than the sum, and a third of the time for each term.
+            # Takes 30 ns less for each row than `add.reduce`, and a third of the time for each term.
             return np.einsum("...i->...", terms)[..., None]
         if axis != terms.ndim - 1:
             columns = terms if axis == 0 else np.moveaxis(terms, axis, 0)
@@ -133,7 +133,7 @@ class NumPy(Library):
         return terms.shape[axis] <= _SHORT or terms.shape[axis] <= self.longest_sum(terms, axis)
 
     def longest_sum(self, terms: Any, axis: int) -> int:
-        # Four of the shortest vector registers are added up one after another.
+        # `einsum` adds four vector registers at a time, one after another; the limit is for the shortest registers.
         return 1024 // int(terms.itemsize) if self.sums_neighbours(terms, axis) else _SHORT
 
     def sums_neighbours(self, terms: Any, axis: int) -> bool:
@@ -158,11 +158,11 @@ class NumPy(Library):
         return logits.flags.c_contiguous and axis == logits.ndim - 1
 
     def steady(self, logits: Any, operands: Any, axis: int) -> tuple[Any, Any]:
-        """Return logits such that what is computed from them lies in one order, for any number of rows.
+        """Return logits whose results have the same order in memory for any number of rows.
 
-        Copies are made where NumPy would put another axis than the class axis nearest together: where rows overlap or
-        lie in the same memory. So they are of arrays with gaps between all entries: whether exponentials of these come
-        from vector instructions depends on the addresses of the arrays.
+        Logits are copied if NumPy would store results with another axis than the class axis closest together: if rows
+        overlap or share memory. Arrays with gaps between all entries are also copied: whether their exponentials use
+        vector instructions depends on the addresses of the arrays.
         """
         if logits.flags.c_contiguous:
             return logits, operands
@@ -178,7 +178,7 @@ class NumPy(Library):
 
 
 def is_unsteady(array: Any, strides: tuple[int, ...], axis: int) -> bool:
-    """Whether a library may put another axis than this one nearest together, in what it computes from an array."""
+    """Whether a library may store what it computes from an array with another axis than this one closest together."""
     is_last = axis == array.ndim - 1
     unsteady = [
         length > 1 and (stride <= 0 or (is_last and i != axis and stride <= strides[axis]))
@@ -188,7 +188,7 @@ def is_unsteady(array: Any, strides: tuple[int, ...], axis: int) -> bool:
 
 
 def _starts_of_rows(shape: tuple[int, ...], axis: int) -> Any:
-    """Return the places of the first classes in flattened rows."""
+    """Return the positions of the first class of each row in the flattened rows."""
     after = math.prod(shape[axis + 1 :])
     rows = (*shape[:axis], 1, *shape[axis + 1 :])
     starts = np.arange(math.prod(shape[:axis])) * (shape[axis] * after)
@@ -204,9 +204,9 @@ def _bits_of(kind: Any, number: float) -> int:
 
 
 def _sum_of_columns(columns: Any) -> Any:
-    """Return the sum over the first axis, in the order of `numpy.add.reduce` along a last axis of contiguous memory.
+    """Return the sum over the first axis, in the order of `numpy.add.reduce` along a contiguous last axis.
 
-    Up to 128 terms, these are eight sums of every eighth term, which are added as a tree, and then what is left over.
+    For up to 128 terms, these are eight sums of every eighth term, which are added as a tree; then the remaining terms.
     """
     eights = columns.shape[0] // 8
     if not eights:

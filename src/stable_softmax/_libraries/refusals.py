@@ -1,4 +1,4 @@
-"""What is no array of a supported library, or whose entries are not what they seem, and what to do about it."""
+"""Refusals of values that are not arrays of plain numbers of a supported library, with advice for the caller."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import numpy as np
 
 from stable_softmax._libraries import is_array
 
-# Of which NumPy makes arrays.
+# Types that NumPy converts to arrays.
 _CONVERTIBLE = (list, tuple, float, int, np.matrix)
 _BY_NUMPY = "numpy.asarray({})"
-#: What makes a supported array of another library's.
+#: Code that converts another library's array to a supported one.
 _CONVERSIONS = dict.fromkeys(("tensorflow", "pandas", "polars", "xarray", "pyarrow", "h5py"), _BY_NUMPY) | {
     "zarr": "dask.array.from_zarr({})",
     "blosc2": "{}[...]",
@@ -18,12 +18,12 @@ _CONVERSIONS = dict.fromkeys(("tensorflow", "pandas", "polars", "xarray", "pyarr
     "paddle": "{}.numpy()",
     "tinygrad": "{}.numpy()",
 }
-#: Libraries that have the standard's namespace, but not its functions.
+#: Libraries that have the namespace of the standard, but not its functions.
 _REFUSED = ("blosc2",)
 
 
 def check_is_array(name: str, value: Any) -> None:
-    """Raise a TypeError for what is not an array of numbers, and say what to pass instead."""
+    """Raise TypeError for a value that is not an array of numbers, and say what to pass instead."""
     type_name = type_name_of(value)
     if type_name == "torch.fx.proxy.Proxy":
         raise TypeError(f"{name} is a proxy of torch.fx, which has no shape: trace with torch.export or make_fx")
@@ -40,14 +40,14 @@ def check_is_array(name: str, value: Any) -> None:
 
 
 def refuse_masked(name: str, array: Any) -> None:
-    """Raise for the masked arrays of NumPy and PyTorch, and for Dask's where it knows that its chunks are such."""
+    """Raise for masked arrays of NumPy and PyTorch, and for Dask arrays that are known to have masked chunks."""
     chunk = getattr(array, "_meta", array)
     if isinstance(chunk, np.ma.MaskedArray) or type(array).__name__ == "MaskedTensor":
         raise TypeError(f"{name} must not be a masked array: pass its data, and the mask's inverse as where")
 
 
 def _refuse_units(name: str, array: Any) -> None:
-    """Raise for quantities, such as astropy's and unyt's, whose numbers depend on the unit."""
+    """Raise for quantities, such as those of astropy and unyt, whose numbers depend on the unit."""
     unit = getattr(array, "unit", getattr(array, "units", None)) if isinstance(array, np.ndarray) else None
     if unit is not None and str(unit) not in ("", "dimensionless"):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""array-api-strict, which has NumPy do the work, and takes nothing beyond the standard."""
+"""array-api-strict, which computes with NumPy and accepts nothing beyond the standard."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,7 +10,7 @@ from stable_softmax._libraries.standard import Library
 
 
 class Strict(Library):
-    """Values are there, and NumPy reports floating-point errors."""
+    """array-api-strict, whose values can be read, and for which NumPy reports floating-point errors."""
 
     reads_values = True
 

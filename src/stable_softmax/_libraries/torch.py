@@ -1,4 +1,4 @@
-"""PyTorch, eager and traced; and the analytic derivatives as its own, for autograd and for torch.func."""
+"""PyTorch, eager and traced, with the analytic derivatives for autograd and torch.func."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,14 +15,14 @@ from stable_softmax._libraries.numpy import is_unsteady
 from stable_softmax._libraries.standard import Library
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
-# With fewer classes than this, what a row leaves of its last vector takes longer than separate passes.
+# With fewer classes, PyTorch's softmax spends longer on incomplete vectors than separate passes take.
 _SHORT = 48
-# The compiler adds up so many terms one after another.
+# The compiler adds up to this many terms one after another.
 _FEW = 16
 
 
 class Torch(Library):
-    """Tensors that something follows: a compiler, a tracer, a transformation of functions, a class of their own."""
+    """Tensors that are traced: by a compiler, a tracer or a function transform, or because they are of a subclass."""
 
     differentiates = True
 
@@ -58,17 +58,17 @@ class Torch(Library):
         return dtype
 
     def autocast_dtype(self, logits: Any) -> Any:
-        """Return single precision for a loss of narrow logits within autocast."""
+        """Return float32 for a loss of narrow logits within autocast."""
         kind = logits.device.type
         narrow = logits.dtype in (torch.float16, torch.bfloat16) and torch.amp.is_autocast_available(kind)
         return torch.float32 if narrow and torch.is_autocast_enabled(kind) else None
 
     def multiplies_narrow(self, array: Any) -> bool:
-        """Whether a GPU multiplies a tensor as it is, many times faster than one of single precision."""
+        """Whether a GPU multiplies a tensor directly, many times faster than one of float32."""
         return bool(array.is_cuda) and array.dtype == torch.bfloat16
 
     def on_one_mesh(self, arrays: dict[Any, Any]) -> dict[Any, Any]:
-        """Return tensors by their names: plain ones beside DTensors as DTensors, whole on all devices."""
+        """Return tensors by name; beside DTensors, plain tensors become DTensors that are whole on each device."""
         meshes = {name: tensor.device_mesh for name, tensor in arrays.items() if hasattr(tensor, "placements")}
         return _on_mesh_of(meshes, arrays) if meshes else arrays
 
@@ -76,7 +76,7 @@ class Torch(Library):
         return array.detach()
 
     def nan_where(self, condition: Any, values: Any) -> Any:
-        # A selection of NaN would have derivative 0.
+        # `where` with a NaN constant would have derivative 0.
         return values * torch.where(condition, torch.nan, torch.ones_like(values))
 
     def indices_along(self, length: int, like: Any, dtype: Any) -> Any:
@@ -86,18 +86,18 @@ class Torch(Library):
         return _on_mesh(indices, like.device_mesh)  # pragma: no cover - tested in processes of their own
 
     def entries_along(self, rows: Any, indices: Any, axis: int) -> Any:
-        return rows.gather(axis, indices)  # take_along_dim makes the compiler compile anew for each size
+        return rows.gather(axis, indices)  # take_along_dim makes the compiler recompile for each size
 
     def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
         is_for_cpu = torch.compiler.is_compiling() and bool(terms.is_cpu) and not hasattr(terms, "placements")
         return self.sum_in_vectors(terms, axes) if is_for_cpu else xp.sum(terms, axis=axes, keepdims=True)
 
     def sum_in_vectors(self, terms: Any, axes: tuple[int, ...]) -> Any:
-        """Return the sum over axes, whose lengths may be unknown, by a compiler that adds up vectors one by one."""
+        """Return the sum over axes, perhaps of unknown length, where the compiler adds vectors one by one."""
         lengths = [max(_FEW, self.longest_sum(terms, axis)) for axis in axes]
         long = [not self.is_known(terms.shape[i]) or terms.shape[i] > n for i, n in zip(axes, lengths, strict=True)]
         if True in long and terms.dtype == torch.float32:  # pragma: no cover - traced, never run
-            # In blocks, other operations would not be part of the same loop.
+            # Blocks would keep the compiler from fusing other operations into the same loop.
             return xp.astype(xp.sum(terms, axis=axes, keepdims=True, dtype=torch.float64), terms.dtype)
         for axis, length in zip(axes, lengths, strict=True):
             while self.is_known(terms.shape[axis]) and terms.shape[axis] > length:
@@ -108,8 +108,8 @@ class Torch(Library):
         return terms
 
     def longest_sum(self, terms: Any, axis: int) -> int:
-        # Registers are added up one after another, and are filled in rounds of 16. Along another axis than the last,
-        # which rows share a register is a matter of their number.
+        # Registers are added up one after another, and are filled in rounds of 16. Along any other axis than the last,
+        # the number of rows determines which rows share a register.
         return 128 if self.sums_neighbours(terms, axis) else 1
 
     def sums_neighbours(self, terms: Any, axis: int) -> bool:
@@ -123,7 +123,7 @@ class Torch(Library):
         first, second = first if axes[0] else first.T, second.T if axes[1] else second
         with _without_autocast(first.device.type):
             if self.multiplies_narrow(first) or self.multiplies_narrow(second):  # pragma: no cover - needs a GPU
-                # The range is that of single precision.
+                # bfloat16 has the range of float32.
                 product = torch.mm(first.bfloat16(), second.bfloat16(), out_dtype=dtype)
                 return product if total is None else total + product
             first, second = first.to(dtype), second.to(dtype)
@@ -134,7 +134,7 @@ class Torch(Library):
             return torch.addmm(total, first, second)
 
     def overwrites(self, *_arrays: Any) -> bool:
-        """Whether the first of these tensors may be overwritten with what comes of all: nothing else sees it."""
+        """Whether the first of these tensors may be overwritten by a result, since nothing else uses it."""
         return False
 
     def sweep_factor(self, weight: Any) -> int:
@@ -147,11 +147,11 @@ class Torch(Library):
         return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
     def evaluate(self, function: Differentiable, *arrays: Any, **options: Any) -> Any:
-        """Return the function's value, on a graph only where one is needed."""
+        """Return the function's value, recorded in a graph only if one is needed."""
         own = function.with_options(options)
         is_recorded = _are_recorded(arrays[: function.variables])
         if torch.compiler.is_compiling():  # pragma: no cover - traced by the compiler, never run
-            # It refuses a function with a rule for forward mode, and one that nothing requires a gradient of.
+            # The compiler refuses functions with a rule for forward mode, and functions without a required gradient.
             return _ReverseMode.apply(own, *arrays) if is_recorded else own.value(self, *arrays)
         # A trace cannot hold a function with several results.
         if torch.jit.is_tracing() or not self.records(*arrays):
@@ -167,7 +167,7 @@ class Torch(Library):
 
 
 class Eager(Torch):
-    """Plain tensors on any device: each operation is done at once, or in order."""
+    """Plain tensors on any device: operations run immediately, or in order."""
 
     def overwrites(self, *arrays: Any) -> bool:
         return not self.records(*arrays)
@@ -180,7 +180,7 @@ class Eager(Torch):
         return rows.gather(*positions)
 
     def put(self, rows: Any, positions: Any, values: Any) -> Any:
-        # Autograd may have kept rows that it records.
+        # Autograd may have saved rows that it records.
         return rows.scatter(*positions, values) if rows.requires_grad else rows.scatter_(*positions, values)
 
     def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
@@ -192,15 +192,15 @@ class Eager(Torch):
 
 
 class EagerOnCPU(Eager):
-    """Plain tensors on the CPU: values are there, memory can be written to, and the start of an operation counts."""
+    """Plain tensors on the CPU: values can be read, memory can be written to, and operations take long to start."""
 
     reads_values = True
     writes = True
 
     def softmax(self, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
-        """Return the probabilities in one pass, but for rows that are too short for its vectors: None for these.
+        """Return the probabilities in one pass; None for rows that are too short for its vectors.
 
-        None, too, where the classes are not the last axis: the bits of a row then depend on its neighbours.
+        Also None if the classes are not the last axis: the bits of a row would then depend on its neighbours.
         """
         (axis, *more) = axes
         if more or axis != logits.ndim - 1 or logits.stride(axis) != 1 or logits.shape[axis] < _SHORT:
@@ -208,7 +208,7 @@ class EagerOnCPU(Eager):
         return torch.softmax(logits, axis, out=into)
 
     def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
-        del terms, axes  # which are added one after another
+        del terms, axes  # terms are added one after another
 
     def strides_of(self, array: Any) -> tuple[int, ...]:
         return tuple(array.stride())
@@ -220,10 +220,10 @@ class EagerOnCPU(Eager):
         return array if array.stride(-1) == 1 else array.contiguous()
 
     def steady(self, logits: Any, operands: Any, axis: int) -> tuple[Any, Any]:
-        """Return arrays such that what is computed from them lies in one order, for any number of rows.
+        """Return arrays whose results have the same order in memory for any number of rows.
 
-        Copies are made where another axis than the class axis would be put nearest together: where rows overlap or
-        lie in the same memory, and where a mask or targets lie in another order than the logits.
+        Arrays are copied if results would be stored with another axis than the class axis closest together: if rows
+        overlap or share memory, or if a mask or targets have another order in memory than the logits.
         """
         if not logits.is_contiguous() and is_unsteady(logits, logits.stride(), axis):
             logits = logits.contiguous()
@@ -232,16 +232,16 @@ class EagerOnCPU(Eager):
         return logits, operands
 
     def block_factor(self) -> int:
-        return 4 * torch.get_num_threads()  # to be worth a start on all threads
+        return 4 * torch.get_num_threads()  # larger blocks make a start on all threads pay off
 
 
 def _of(arrays: tuple[Any, ...]) -> Any:
-    """Return what may be done with tensors, such as those that a custom function gets unwrapped."""
+    """Return the library in its form for tensors, such as those that a custom function gets unwrapped."""
     return TRACED.for_arrays(*arrays)
 
 
 def _is_transformed(tensor: Any) -> bool:
-    """Whether a compiler, TorchScript's tracer or a transformation of functions follows what is done with a tensor."""
+    """Whether a compiler, TorchScript's tracer or a function transform traces a tensor."""
     return torch.compiler.is_compiling() or internals.is_followed(tensor)
 
 
@@ -250,18 +250,18 @@ def _tensors_in(arrays: Any) -> list[Any]:
 
 
 def _are_recorded(tensors: Any) -> bool:
-    """Whether autograd records what is done with tensors."""
+    """Whether autograd records operations on any of these tensors."""
     # The compiler refuses `any` with a generator here.
     return torch.is_grad_enabled() and True in [tensor.requires_grad for tensor in tensors]
 
 
 def _padded(tensor: Any, axis: int, number: int) -> Any:
-    """Return a tensor with so many zeros after its entries along an axis."""
+    """Return a tensor with this number of zeros appended along an axis."""
     return torch.nn.functional.pad(tensor, (0, 0) * (tensor.ndim - 1 - axis) + (0, number)) if number else tensor
 
 
 def _without_autocast(kind: str) -> AbstractContextManager[Any]:
-    """Return a context without autocast, which some kinds of devices do not have at all."""
+    """Return a context without autocast, which some kinds of devices do not support."""
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
@@ -336,8 +336,8 @@ class _SavedGradient(_BothModes):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.function, *arrays = inputs
         ctx.mark_non_differentiable(*_tensors_in(output[1:]))
-        ctx.is_own = not internals.has_hooks_on_saved_tensors()  # and no one else's in between
-        ctx.set_materialize_grads(False)  # of zeros for the gradient's cotangent, as large as the logits
+        ctx.is_own = not internals.has_hooks_on_saved_tensors()  # hooks could share the saved tensors
+        ctx.set_materialize_grads(False)  # zeros for the gradient's cotangent would be as large as the logits
         ctx.save_for_backward(*arrays, *output[1:])
         ctx.save_for_forward(*arrays)
 
@@ -346,17 +346,17 @@ class _SavedGradient(_BothModes):
         saved, variables = ctx.saved_tensors, ctx.function.variables
         arrays, gradients = saved[:-variables], saved[-variables:]
         others = [None] * (len(arrays) - variables)
-        if cotangent is None:  # nothing that follows depends on the value
+        if cotangent is None:  # no later result depends on the value
             return None, *(None for _ in gradients), *others
         if torch.is_grad_enabled() or internals.is_in_forward_mode():  # a second derivative may follow
             wanted = ctx.needs_input_grad[1 : 1 + variables]
             library = _of((cotangent, *arrays))
             return None, *ctx.function.gradients(library, cotangent, *arrays, wanted=wanted), *others
-        # New memory would cost several times as much.
+        # New memory would take several times as long.
         is_free = ctx.is_own and _of((cotangent,)) is not TRACED and not internals.keeps_graph()
         product = torch.Tensor.mul_ if is_free else torch.mul
         products = (None if gradient is None else product(gradient, cotangent) for gradient in gradients)
-        # Rounded after the product: a scale that keeps the product in a narrow dtype may come with the cotangent.
+        # Rounded after the product: the cotangent may carry a scale that keeps the product in range of a narrow dtype.
         rounded = (g if g is None else g.to(array.dtype) for g, array in zip(products, arrays, strict=False))
         return None, *rounded, *others
 
@@ -368,5 +368,5 @@ class _SavedGradient(_BothModes):
 TRACED = Torch(xp)
 ON_DEVICE = Eager(xp)
 ON_CPU = EagerOnCPU(xp)
-#: Which of the three it is, each call finds out.
+#: Each call finds out which of the three applies.
 LIBRARY = TRACED

@@ -1,6 +1,6 @@
-"""All that PyTorch does not make public; where a version has not got it, what is true of every version is assumed.
+"""All private names of PyTorch; if a version lacks one, the safe case is assumed.
 
-A tensor is then taken to be followed by a transformation, and nothing to be free to be overwritten: slower, but right.
+A tensor then counts as traced by a function transform, and no memory may be overwritten: slower, but right.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 
 
 def _internals(module: str, *names: str) -> Any:
-    """Return what PyTorch has under names in a module; None for each, if one of them is missing."""
+    """Return the attributes of a module of PyTorch by name; None for each if one of them is missing."""
     try:
         return [getattr(import_module(module), name) for name in names]
     except (ImportError, AttributeError):
@@ -50,46 +50,46 @@ KNOWS_TRANSFORMATIONS = None not in (_INNERMOST, _TRANSFORMATION, _WITH_FORWARD_
 
 
 def is_followed(tensor: Any) -> bool:
-    """Whether TorchScript's tracer or a transformation of functions follows what is done with a tensor."""
+    """Whether TorchScript's tracer or a function transform traces a tensor."""
     if _TRACING_STATE is None or _IS_WRAPPED is None:
         return True
     return _TRACING_STATE() is not None or _IS_WRAPPED(tensor) or _IS_LEGACY_BATCHED(tensor)
 
 
 def has_dispatch_mode() -> bool:
-    """Whether something is told of each operation in the place of PyTorch."""
+    """Whether a dispatch mode intercepts the operations of PyTorch."""
     return _DISPATCH_MODES is None or _DISPATCH_MODES() > 0
 
 
 def is_in_forward_mode() -> bool:
-    """Whether there is a level of forward mode."""
+    """Whether a level of forward mode is active."""
     level = getattr(torch.autograd.forward_ad, "_current_level", 0)
     return bool(level >= 0)
 
 
 def is_static(length: Any) -> bool:  # pragma: no cover - traced by the compiler, never run
-    """Whether the compiler knows a length. It takes unknown ones for integers."""
+    """Whether the compiler knows a length; it also treats unknown lengths as integers."""
     try:
-        from torch.fx.experimental.symbolic_shapes import has_static_value  # which takes long to import
+        from torch.fx.experimental.symbolic_shapes import has_static_value  # slow to import
     except ImportError:
         return False
     return has_static_value(length)
 
 
 def has_hooks_on_saved_tensors() -> bool:
-    """Whether somebody else may get what autograd saves."""
+    """Whether a hook may share the tensors that autograd saves."""
     return _HOOKS is None or _HOOKS(True) is not None
 
 
 def keeps_graph() -> bool:
-    """Whether the graph that goes backward may do so again."""
+    """Whether the current graph may be differentiated again."""
     return _KEEPS_GRAPH is None or bool(_KEEPS_GRAPH())
 
 
 def without_vmap(function: Callable[..., Any], *arrays: Any) -> tuple[bool, Any]:
-    """Return whether vmap is at work on other arrays than these, and then the function of them, outside of it.
+    """Return whether vmap is active, but maps none of these arrays, and if so, the function of them outside vmap.
 
-    Its rule for functions with derivatives fails on such.
+    The rule of vmap for functions with derivatives fails on such arrays.
     """
     innermost = _INNERMOST()
     if innermost is None or innermost.key() != _TRANSFORMS.Vmap:
@@ -102,7 +102,7 @@ def without_vmap(function: Callable[..., Any], *arrays: Any) -> tuple[bool, Any]
 
 
 def _is_mapped(tensor: Any, level: int) -> bool:
-    """Whether a tensor, or what another transformation has wrapped in it, is mapped at a level."""
+    """Whether a tensor, or one that it wraps, is mapped at a level of vmap."""
     while _IS_WRAPPED(tensor):
         if _IS_BATCHED(tensor) and _LEVEL_OF(tensor) == level:
             return True
@@ -111,20 +111,20 @@ def _is_mapped(tensor: Any, level: int) -> bool:
 
 
 def is_within_jvp() -> bool:
-    """Whether a transformation to forward mode is at work."""
+    """Whether a function transform for forward mode is active."""
     return any(level.key() == _TRANSFORMS.Jvp for level in _TRANSFORMATIONS())
 
 
 def forward_mode() -> AbstractContextManager[Any]:
-    """Return a context with forward mode, which PyTorch turns off within rules for it.
+    """Return a context with forward mode, which PyTorch turns off within its rules.
 
-    An outer level of it would take the derivative for a constant.
+    Without it, an outer level of forward mode would treat the derivative as a constant.
     """
     return _WITH_FORWARD_MODE(True)
 
 
 def primal_of(tensor: Any) -> Any:
-    """Return a tensor without its tangent of the innermost level of forward mode."""
+    """Return a tensor without its tangent at the innermost level of forward mode."""
     if not _IS_BATCHED(tensor):
         return torch.autograd.forward_ad.unpack_dual(tensor).primal
     level, axis = _LEVEL_OF(tensor), _AXIS_OF(tensor)

@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: no public argument, no library's name."""
+"""The mathematics: functions of arrays, which know neither public arguments nor any library by name."""

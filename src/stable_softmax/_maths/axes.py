@@ -1,4 +1,4 @@
-"""Several axes made one, since libraries sum along many axes less well than along one."""
+"""Several axes merged into one, since libraries sum less well along several axes."""
 
 import math
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from stable_softmax._libraries.standard import Library
 
 
 def can_merge(lib: Library, array: Any, axes: tuple[int, ...]) -> bool:
-    """Whether these are several axes, which can be made one that lies on one device."""
+    """Whether these are several axes that can be merged into one on one device."""
     return len(axes) > 1 and lib.merges(array, axes)
 
 
 def along_one_axis(lib: Library, function: Callable[..., Any], array: Any, axes: tuple[int, ...]) -> Any:
-    """Return `function(lib, array, axes)`, which keeps the axes or reduces them to length 1, along one axis."""
+    """Return `function(lib, array, axes)`, computed along one merged axis, which it keeps or reduces to length 1."""
     order = (*(axis for axis in range(array.ndim) if axis not in axes), *axes)
     ordered = lib.xp.permute_dims(array, order)
     kept = array.ndim - len(axes)

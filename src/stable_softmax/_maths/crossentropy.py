@@ -1,7 +1,7 @@
-"""The loss of each row beside its label, its gradient and its Hessian, with their derivatives of any order.
+"""The loss of each row for its label, its gradient and its Hessian, with their derivatives of any order.
 
-What is left out of a sum is the label's entry: adding it to a tiny rest would round the rest away. Class ids come with
-an axis of length 1 in the place of the class axis; where one is out of range, the row's results are NaN.
+Sums leave the label's entry out: adding it to a tiny rest would round the rest away. Class ids have an axis of length 1
+in place of the class axis. A row whose class id is out of range gives NaN.
 """
 
 from collections.abc import Callable
@@ -49,14 +49,14 @@ def _(lib: Library, logits: Any, class_ids: Any, rule: Rule) -> tuple[Any, Any]:
 
 @differentiable
 def crossentropy_gradient(lib: Library, logits: Any, class_ids: Any, rule: Rule, into: Any = None) -> Any:
-    """Return the gradient of the loss over the divisor: `w_j / sum(w)`, and at the label `-rest / sum(w)`."""
+    """Return the gradient of the loss divided by the divisor: `w_j / sum(w)`, and at the label `-rest / sum(w)`."""
     return _gradient(lib, _split_at_label(lib, logits, class_ids, rule, into), rule)
 
 
 @crossentropy_gradient.has_vjp
 def hessian_product(lib: Library, vector: Any, logits: Any, class_ids: Any, rule: Rule, into: Any = None) -> Any:
-    """Return the Hessian of each example's loss times its vector, over the divisor."""
-    share = _share(lib, logits, class_ids, rule)
+    """Return the Hessian of each example's loss times its vector, divided by the divisor."""
+    share = _loss_factors(lib, logits, class_ids, rule)
     return computed(lib.xp.multiply, covariance_product(lib, vector, logits, (rule.axis,)), share, into=into)
 
 
@@ -70,7 +70,7 @@ def _(lib: Library, vector: Any, logits: Any, class_ids: Any, rule: Rule) -> tup
 def crossentropy_and_gradient(
     lib: Library, logits: Any, class_ids: Any, rule: Rule, into: Any = None
 ) -> tuple[Any, Any]:
-    """Return the loss, and the gradient over the divisor, from one evaluation of the exponentials."""
+    """Return the loss, and the gradient divided by the divisor, from one evaluation of the exponentials."""
     split = _split_at_label(lib, logits, class_ids, rule, into)
     loss = _loss(lib, split, rule.axis)  # before the gradient takes the weights' place
     return loss, _gradient(lib, split, rule)
@@ -91,7 +91,7 @@ def _(lib: Library, cotangents: tuple[Any, Any], logits: Any, class_ids: Any, ru
 
 @differentiable
 def variance(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
-    """Return `p * (1 - p)`, where `1 - p` of the largest entry is the sum of the others."""
+    """Return `p * (1 - p)`, where `1 - p` of the largest entry is computed as the sum of the others."""
     (axis,) = axes
     rule, leaders = Rule(axis, are_valid=True), lib.xp.argmax(logits, axis=axis, keepdims=True)
     split = _split_at_label(lib, logits, leaders, rule, into)
@@ -112,24 +112,24 @@ def _(lib: Library, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
 
 
 def hessian_diagonal(lib: Library, logits: Any, class_ids: Any, rule: Rule, into: Any = None) -> Any:
-    """Return the diagonal of the Hessian of each example's loss, over the divisor."""
+    """Return the diagonal of the Hessian of each example's loss, divided by the divisor."""
     rows = variance(lib, logits, axes=(rule.axis,), into=into)
-    return computed(lib.xp.multiply, rows, _share(lib, logits, class_ids, rule), into=into)
+    return computed(lib.xp.multiply, rows, _loss_factors(lib, logits, class_ids, rule), into=into)
 
 
 class _Split(NamedTuple):
-    """The weights of rows, with the label's apart."""
+    """The weights of rows, separated into that of the label and the others."""
 
-    #: With 0 at the label, in memory that nothing else has.
+    #: Weights with 0 at the label, in memory that nothing else uses.
     others: Any
-    #: Their sum.
+    #: Sum of the other weights.
     rest: Any
-    #: The label's.
+    #: Weight of the label.
     weight: Any
-    #: Its logarithm, where it is asked for.
+    #: Function that returns its logarithm.
     log_weight: Callable[[], Any]
     place: Place
-    #: As that of the weights.
+    #: Shift of the weights, as from `weights_of`.
     shift: Any
 
 
@@ -139,13 +139,13 @@ def _split_at_label(lib: Library, logits: Any, class_ids: Any, rule: Rule, into:
     weights, shift = weights_of(lib, logits, (axis,), into)
 
     def log_weight() -> Any:
-        # Asked for where the label's weight is next to nothing, so that the largest is among the others.
+        # Needed only if the label's weight is tiny, so that the largest weight is among the others.
         own_shift = shift
         if own_shift is None:
             own_shift = lib.maximum(logits, (axis,)) - lib.xp.log(lib.maximum(others, (axis,)))
         return difference(lib, entry(lib, logits, place, axis), own_shift)
 
-    # Compilers pick an entry of the logits, which are there, more easily than of their exponentials.
+    # Compilers fetch an entry of the logits more cheaply than one of their exponentials, which are not stored.
     is_there = lib.reads_values or shift is None
     weight = entry(lib, weights, place, axis) if is_there else lib.xp.exp(log_weight())
     others = with_entry(lib, weights, place, axis, 0)
@@ -173,8 +173,8 @@ def _gradient(lib: Library, split: _Split, rule: Rule) -> Any:
     return quotient(lib, numerators, split.rest + split.weight, split.shift, rule.divisor)
 
 
-def _share(lib: Library, logits: Any, class_ids: Any, rule: Rule) -> Any:
-    """Return what each example's loss counts for: NaN where its class id is out of range."""
+def _loss_factors(lib: Library, logits: Any, class_ids: Any, rule: Rule) -> Any:
+    """Return the factor of each example's loss: `1 / divisor`, or NaN where its class id is out of range."""
     share = lib.xp.ones_like(class_ids, dtype=logits.dtype) / rule.divisor
     if rule.are_valid:
         return share

@@ -1,4 +1,4 @@
-"""All that is computed of rows of logits, and how, where the classes of a row lie in several pieces."""
+"""The kernels: what the public functions compute of whole rows, and of rows whose classes lie in several pieces."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ from stable_softmax._maths import masks, merging, objective, pieces
 _part_of_losses = partial(pieces.with_largest_weight, pieces.part_of_losses)
 _part_of_derivatives = partial(pieces.with_largest_weight, pieces.part_of_derivatives)
 
-# Their operand is the mask, or None.
+# Operand: the mask, or None.
 SOFTMAX = Kernel(
     masks.masked_softmax,
     "classes",
@@ -24,13 +24,13 @@ LOGSUMEXP = Kernel(
     "rows",
     pieces=Pieces(pieces.part_of_logsumexp, merging.merged, rows=pieces.logsumexp_of_part),
 )
-# The class ids.
+# Operand: the class ids.
 STATISTICS = Kernel(
     merging.statistics,
     *("rows",) * 4,
     pieces=Pieces(pieces.part_of_statistics, merging.merged, rows=pieces.statistics_of_part),
 )
-# The criterion.
+# Operand: the criterion.
 LOSSES = Kernel(
     objective.losses,
     "rows",
@@ -54,5 +54,5 @@ HESSIAN_DIAGONAL = Kernel(
     "classes",
     pieces=Pieces(pieces.part_of_derivatives, pieces.merged_with_weights, entries=pieces.hessian_diagonal_of_piece),
 )
-# A vector, and the criterion.
+# Operands: a vector and the criterion.
 HESSIAN_PRODUCT = Kernel(objective.hessian_product, "classes")

@@ -1,6 +1,6 @@
-"""Class ids: pick the entry that they point to, replace it.
+"""Class ids: picking and replacing the entries of rows at the label.
 
-Class ids come with an axis of length 1 in the place of the class axis.
+Class ids have an axis of length 1 in place of the class axis.
 """
 
 from typing import Any, NamedTuple
@@ -9,17 +9,17 @@ from stable_softmax._libraries.standard import Library
 
 
 class Place(NamedTuple):
-    """Where in each row its class id points."""
+    """The place in each row that its class id points to."""
 
     class_ids: Any
-    #: Which of them are in range; None if all are.
+    #: Mask of the class ids in range; None if all are.
     valid: Any
-    #: Where that is in arrays of the shape of the rows, if the library reaches entries by position.
+    #: Positions in arrays of the shape of the rows; None if the library does not address entries by position.
     positions: Any
 
 
 def is_marked(lib: Library, where: Any, class_ids: Any, shape: tuple[int, ...], axis: int) -> Any:
-    """Return whether each row's class id is in range, and its entry in the mask is true."""
+    """Return a mask of the rows whose class id is in range and kept by `where`."""
     if not lib.reads_values:
         return lib.xp.any(where & (_along(lib, shape, axis, class_ids) == class_ids), axis=axis, keepdims=True)
     valid = in_range(class_ids, shape[axis])
@@ -27,9 +27,9 @@ def is_marked(lib: Library, where: Any, class_ids: Any, shape: tuple[int, ...], 
 
 
 def place_of(lib: Library, rows: Any, class_ids: Any, axis: int, are_valid: bool = False) -> Place:
-    """Return where class ids point in rows, or in others of the same shape and kind: where they are invalid, anywhere.
+    """Return the places that class ids point to in arrays like the rows; an invalid id points to an arbitrary place.
 
-    `are_valid` says that none is.
+    `are_valid` says that no class id is invalid.
     """
     if are_valid or (lib.reads_values and lib.are_in_range(class_ids, rows.shape[axis])):
         return Place(class_ids, None, lib.positions_of(rows, class_ids, axis))
@@ -39,7 +39,7 @@ def place_of(lib: Library, rows: Any, class_ids: Any, axis: int, are_valid: bool
 
 
 def entry(lib: Library, rows: Any, place: Place, axis: int) -> Any:
-    """Return each row's entry at its place, NaN where the class id is out of range."""
+    """Return each row's entry at its place, or NaN where the class id is out of range."""
     if place.positions is not None:
         picked = lib.pick(rows, place.positions)
     elif lib.is_split(rows, axis):
@@ -50,14 +50,14 @@ def entry(lib: Library, rows: Any, place: Place, axis: int) -> Any:
 
 
 def with_entry(lib: Library, rows: Any, place: Place, axis: int, value: Any) -> Any:
-    """Return the rows with a value at each one's place, in their own memory if the library can write there."""
+    """Return the rows with a value at each row's place, in the same memory if the library can write to it."""
     if place.positions is None:
         return lib.xp.where(is_entry(lib, rows, place.class_ids, axis), value, rows)
     return lib.put(rows, place.positions, value)
 
 
 def is_entry(lib: Library, rows: Any, class_ids: Any, axis: int) -> Any:
-    """Return where a class is that of the class id."""
+    """Return a mask of the entries that class ids point to."""
     length = rows.shape[axis]
     if lib.is_known(length) and length < 2**31:  # compilers compare twice as many small integers at once
         class_ids = lib.xp.where(in_range(class_ids, length), lib.xp.astype(class_ids, lib.xp.int32), -1)
@@ -65,12 +65,12 @@ def is_entry(lib: Library, rows: Any, class_ids: Any, axis: int) -> Any:
 
 
 def ones_along(lib: Library, rows: Any, axis: int) -> Any:
-    """Return a 1 for each class, in the shape that broadcasts against the rows, and with their dtype."""
+    """Return ones along the class axis, in a shape that broadcasts against the rows, and in their dtype."""
     return lib.xp.ones_like(_reshaped(lib, lib.indices_along(rows.shape[axis], rows, rows.dtype), rows.ndim, axis))
 
 
 def _along(lib: Library, shape: tuple[int, ...], axis: int, class_ids: Any) -> Any:
-    """Return the indices along one axis, in the shape that broadcasts against `shape`, and with the ids' dtype."""
+    """Return the indices along an axis, in a shape that broadcasts against `shape`, in the dtype of the class ids."""
     return _reshaped(lib, lib.indices_along(shape[axis], class_ids, class_ids.dtype), len(shape), axis)
 
 
@@ -79,9 +79,9 @@ def _reshaped(lib: Library, array: Any, ndim: int, axis: int) -> Any:
 
 
 def relative_ids(lib: Library, class_ids: Any, first_class: Any) -> Any:
-    """Return class ids less that of the first class, and -1 for those before it, since differences may wrap around.
+    """Return class ids minus that of the first class; -1 for those before it, since the difference may wrap around.
 
-    A first class whose value could not be read may be negative: no class id is any of its classes.
+    A first class that could not be checked may be negative: all class ids then become -1.
     """
     if isinstance(first_class, int) and first_class == 0:
         return class_ids
@@ -89,5 +89,5 @@ def relative_ids(lib: Library, class_ids: Any, first_class: Any) -> Any:
 
 
 def in_range(class_ids: Any, classes: int) -> Any:
-    """Return where class ids lie in [0, classes)."""
+    """Return a mask of the class ids that lie in [0, classes)."""
     return (class_ids >= 0) & (class_ids < classes)

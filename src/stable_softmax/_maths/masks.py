@@ -1,4 +1,4 @@
-"""The normalizations of some of the classes, along any axes, and of no classes at all."""
+"""Softmax, log-softmax and logsumexp with a mask of classes, along any axes, also of rows without classes."""
 
 import math
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from stable_softmax._maths.axes import along_one_axis, can_merge
 
 
 def masked_softmax(lib: Library, logits: Any, where: Any, axes: tuple[int, ...], into: Any = None) -> Any:
-    """Return the softmax of the classes that are left, and 0 for the others."""
+    """Return the softmax of the classes that `where` keeps, and 0 for the others."""
     return _normalized(lib, normalization.softmax, logits, where, axes, into, excluded=0.0)
 
 
 def masked_log_softmax(lib: Library, logits: Any, where: Any, axes: tuple[int, ...], into: Any = None) -> Any:
-    """Return its logarithm."""
+    """Return the log-softmax of the classes that `where` keeps, and -inf for the others."""
     return _normalized(lib, normalization.log_softmax, logits, where, axes, into, excluded=-math.inf)
 
 
 def masked_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...]) -> Any:
-    """Return the logarithm of the sum of the exponentials of what is left: of nothing, that of 0."""
+    """Return the logsumexp of the classes that `where` keeps; -inf if it keeps none."""
     if 0 in logits.shape and _is_empty(logits, axes):
         return lib.xp.sum(logits, axis=axes, keepdims=True) - lib.xp.inf
     if where is None:
@@ -50,13 +50,13 @@ def _normalized(
 
 
 def _masked(lib: Library, logits: Any, where: Any, any_left: Any) -> Any:
-    """Return logits, -inf for what is excluded, and 0 for all of a row that has nothing else: no NaN comes of it."""
+    """Return logits with -inf for excluded classes; 0 in rows without other classes, where -inf would give NaN."""
     otherwise = lib.xp.where(any_left, -lib.xp.inf, lib.xp.zeros_like(any_left, dtype=logits.dtype))
     return lib.xp.where(where, logits, otherwise)
 
 
 def _along(lib: Library, function: Callable[..., Any], logits: Any, axes: tuple[int, ...]) -> Any:
-    if not axes:  # a single number, which is its own row
+    if not axes:  # 0-d logits, a row of one class
         return lib.xp.reshape(function(lib, lib.xp.reshape(logits, (1,)), axes=(0,)), ())
     if can_merge(lib, logits, axes):
         return along_one_axis(lib, function, logits, axes)

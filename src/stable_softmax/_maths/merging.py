@@ -1,20 +1,20 @@
-"""What parts of rows come to, and what two such parts do together.
+"""Parts of rows: the logsumexp and loss over some of the classes, and how parts merge.
 
 A part is any named tuple with the first five fields of `Part`, with one entry for each row; lag and weight may be None.
 
-- The tail is the sum of `exp(z - unit)` over all but one of the maximal entries; `tail_error` is what rounding has left
-  out of it. The unit is the maximum, rounded down to a multiple of 4. Parts whose units differ are rescaled, which
-  rounds, but in a row no oftener than every fourth nat. Parts of the same unit are only added.
-- The lag is by how much the label's logit lies below the maximum, where the part has the label: how often it has is the
-  weight, 1 or 0. Beside it, there may be lags of other targets: sums of `target * (maximum - z)`, whose weights are the
-  sums of the targets.
+- The tail is the sum of `exp(z - unit)` over all but one of the maximal entries; `tail_error` is its rounding error.
+  The unit is the maximum, rounded down to a multiple of 4. Parts with different units are rescaled, which rounds, but
+  at most once for every 4 nats that the maximum of a row rises. Parts with the same unit are only added.
+- The lag is the distance of the label's logit below the maximum, and 0 if the part does not have the label. The weight
+  is 1 if the part has the label, else 0. Further columns may hold lags of other targets: sums of
+  `target * (maximum - z)`, whose weights are the sums of the targets.
 
-Nothing here subtracts what has most digits in common, nor do the derivatives that autodiff finds. That is why the lag
-is carried, and not the label's logit: the derivative of the loss with respect to that is -1, and cancels with another.
+No difference of nearly equal numbers is taken here, nor in the derivatives by autodiff. Therefore a part carries the
+lag and not the label's logit: the derivative of the loss with respect to the logit is -1, and would cancel.
 
-One of two parts leads, also where their maxima are equal. The results do not depend on which one. Derivatives are right
-as long as everything here has that of the same maximum: `lib.xp.maximum` would give each of two equal ones half of its
-derivative, and second derivatives would be wrong.
+One of two parts leads, even if their maxima are equal; the results do not depend on which. Derivatives are right as
+long as all terms use the derivative of the same maximum: `lib.xp.maximum` would give half of it to each of two equal
+maxima, and second derivatives would be wrong.
 """
 
 from typing import Any, NamedTuple
@@ -30,27 +30,27 @@ _STEP = 4
 
 
 class Part(NamedTuple):
-    """What some of the classes come to."""
+    """The partial logsumexp and loss over some of the classes."""
 
     maximum: Any
     tail: Any
     tail_error: Any
     lag: Any
     weight: Any
-    #: Of the weights that smoothing gives to the classes, the largest, and the sum of all others; None without it.
+    #: The largest class weight in label smoothing, and the sum of the other weights; None without smoothing.
     largest_weight: Any = None
     other_weights: Any = None
 
 
 def without_label(lib: Library, logits: Any, axes: tuple[int, ...]) -> Part:
-    """Return the part that logits are of their rows, whichever the labels are. There is some class."""
+    """Return the part of logits with at least one class, without lag and weight."""
     maximum, others = maximum_and_others(lib, logits, axes)
     tail = others * lib.xp.exp(_finite(lib, maximum) - _unit(lib, maximum))
     return Part(maximum, tail, lib.xp.zeros_like(tail), None, None)
 
 
 def statistics(lib: Library, logits: Any, class_ids: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
-    """Return maximum, tail, lag and weight of the part that logits are of their rows."""
+    """Return maximum, tail, lag and weight of the part that the logits form."""
     if logits.shape[axes[0]] == 0:
         nothing = lib.xp.zeros_like(class_ids, dtype=logits.dtype)
         return nothing - lib.xp.inf, nothing, nothing, nothing
@@ -83,11 +83,11 @@ def _(lib: Library, cotangents: tuple[Any, ...], logits: Any, class_ids: Any, ax
 
 
 def merged(lib: Library, first: Any, second: Any, lag_unit: float = 1.0) -> Any:
-    """Return what two parts come to; lags may be numbers of `lag_unit` nats."""
+    """Return the part that two parts form together; lags are in units of `lag_unit` nats."""
     first_leads = (first.maximum >= second.maximum) | lib.xp.isnan(first.maximum)
     maximum = lib.xp.where(first_leads, first.maximum, second.maximum)
     unit = _unit(lib, maximum)
-    # Of the two maximal entries, one joins the tail.
+    # Each tail leaves one maximal entry out; the smaller of these two joins the merged tail.
     joining = _weight(lib, lib.xp.where(first_leads, second.maximum, first.maximum), maximum)
     tail, error = joining, lib.xp.zeros_like(joining)
     for part in (first, second):
@@ -111,13 +111,13 @@ class Peak(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """What a process adds to the sums over all processes; the last four are None without labels.
+    """The terms that one process adds to the sums over all processes; the last four are None without labels.
 
-    The maximum over processes may have no derivative. So each process that leads adds a slope: a number that is 0, but
-    has the derivative of its own maximum. The mean of the slopes has the derivative of the whole maximum. Where several
-    processes lead, tail and lag depend on each one's own maximum, too: these slopes are added up apart. Where one
-    leads, they would cancel with the mean, and a confident label's derivative would lose all its digits: they are left
-    out.
+    The maximum over processes may have no derivative. Therefore each process that leads adds a slope: a number that is
+    0, but has the derivative of its own maximum. The mean of the slopes has the derivative of the overall maximum. If
+    several processes lead, tail and lag also depend on the maximum of each: those slopes are summed separately. If one
+    leads, they would cancel with the mean, and the derivative of a confident label would lose all its digits: they are
+    left out.
     """
 
     tail: Any
@@ -126,13 +126,13 @@ class Shares(NamedTuple):
     slope_of_tail: Any
     lag: Any = None
     weight: Any = None
-    #: The weight of a label that lies where another process leads.
+    #: Weight of a label whose process does not lead.
     behind: Any = None
     slope_of_lag: Any = None
 
 
 def shares(lib: Library, part: Any, peak: Peak) -> Shares:
-    """Return what the part of one process adds to sums over all of them."""
+    """Return the terms that the part of one process adds to the sums over all processes."""
     leads, own = part.maximum == peak.maximum, lib.without_gradient(part.maximum)
     slope = lib.xp.where(leads & lib.xp.isfinite(own), part.maximum - _finite(lib, own), 0)
     weight = _weight(lib, part.maximum, peak.maximum)
@@ -154,8 +154,8 @@ def shares(lib: Library, part: Any, peak: Peak) -> Shares:
 
 
 def whole(lib: Library, part: Any, peak: Peak, total: Shares) -> Any:
-    """Return what the parts of all processes come to, as the kind of part that one of them has."""
-    several, leaders = total.leads > 1, lib.xp.where(total.leads < 1, 1, total.leads)  # none, where all is NaN
+    """Return the part that those of all processes form together, of the same type as that of one process."""
+    several, leaders = total.leads > 1, lib.xp.where(total.leads < 1, 1, total.leads)  # none leads if all are NaN
     slope = total.slope / leaders
     weight = _weight(lib, peak.maximum + slope, peak.maximum)
     constant = lib.without_gradient(weight)
@@ -169,13 +169,13 @@ def whole(lib: Library, part: Any, peak: Peak, total: Shares) -> Any:
 
 
 def logsumexp(lib: Library, part: Any) -> Any:
-    """Return `m + log1p(R)`, and `m` itself where that is infinite."""
+    """Return `m + log1p(R)`, or `m` itself where it is infinite."""
     log_total = log_total_of(lib, part)
     return lib.xp.where(lib.xp.isinf(part.maximum), part.maximum, _finite(lib, part.maximum) + log_total)
 
 
 def crossentropy(lib: Library, part: Any) -> Any:
-    """Return `log1p(R) + lag`, and NaN without a label, or without a finite maximum."""
+    """Return `log1p(R) + lag`, or NaN without exactly one label or without a finite maximum."""
     loss = log_total_of(lib, part) + part.lag
     return lib.nan_where((part.weight != 1) | ~lib.xp.isfinite(part.maximum), loss)
 
@@ -196,7 +196,7 @@ def _unit(lib: Library, maximum: Any) -> Any:
 
 
 def _weight(lib: Library, logits: Any, maximum: Any) -> Any:
-    """Return `exp(z - unit)` of logits that are at most the maximum; 0 where that is not finite."""
+    """Return `exp(z - unit)` of logits that are at most the maximum; 0 where the maximum is not finite."""
     exponents = difference(lib, lib.xp.where(lib.xp.isfinite(maximum), logits, -lib.xp.inf), _unit(lib, maximum))
     return lib.xp.exp(exponents)
 
@@ -207,14 +207,14 @@ def _finite(lib: Library, values: Any) -> Any:
 
 
 def _rescaling(lib: Library, part: Any, unit: Any) -> Any:
-    """Return what a part's tail is multiplied by: exactly 1 where its unit stays."""
+    """Return the factor that rescales a part's tail to a unit: exactly 1 if the unit stays the same."""
     return lib.xp.exp(lib.clip(difference(lib, _unit(lib, part.maximum), unit), None, 0.0))
 
 
 def _rise(lib: Library, part: Any, maximum: Any, stays: Any) -> Any:
-    """Return by how much the maximum of all parts lies above that of a part; 0 where the lag is to stay as it is.
+    """Return the distance of a part's maximum below that of all parts; 0 where the lag is to stay as it is.
 
-    It is 0, too, where one of them is not finite: the lag is infinite then, or the row is lost.
+    It is also 0 where a maximum is not finite: the lag is infinite then, or the row becomes NaN.
     """
     moves = lib.xp.isfinite(maximum) & ~stays
     below = lib.xp.where(moves & lib.xp.isfinite(part.maximum), part.maximum, 0)
@@ -222,7 +222,7 @@ def _rise(lib: Library, part: Any, maximum: Any, stays: Any) -> Any:
 
 
 def _sum_and_error(first: Any, second: Any) -> tuple[Any, Any]:
-    """Return the rounded sum, and what it lacks (Knuth 1997, The Art of Computer Programming 2, theorem 4.2.2B)."""
+    """Return the rounded sum and its rounding error (Knuth 1997, The Art of Computer Programming 2, theorem 4.2.2B)."""
     total = first + second
     shared = total - first
     return total, (first - (total - shared)) + (second - shared)
@@ -231,8 +231,8 @@ def _sum_and_error(first: Any, second: Any) -> tuple[Any, Any]:
 def _slopes(lib: Library, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any]:
     """Return the derivatives of maximum, tail and lag.
 
-    Equal maxima share that of the maximum, as the libraries have it: where JAX differentiates a scan twice, it forgets
-    the first derivative's rule, and differentiates the maximum itself.
+    Equal maxima share the derivative, as in the libraries themselves: if JAX differentiates a scan twice, it forgets
+    the rule of the first derivative, and differentiates the maximum itself.
     """
     maximum = lib.maximum(logits, (axis,))
     is_finite = lib.xp.isfinite(maximum)
@@ -243,5 +243,5 @@ def _slopes(lib: Library, logits: Any, class_ids: Any, axis: int) -> tuple[Any, 
     )
     has_label = in_range(class_ids, logits.shape[axis])
     label = lib.xp.astype(is_entry(lib, logits, class_ids, axis), logits.dtype)
-    # What leads alone is not part of the tail. The difference would be 0, but its derivative only nearly.
+    # A single leader is not in the tail. The difference would be 0, but its derivative only nearly 0.
     return leaders, lib.xp.where(leaders == 1, 0, terms), lib.xp.astype(has_label, logits.dtype) * leaders - label

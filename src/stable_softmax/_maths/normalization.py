@@ -1,12 +1,12 @@
 """Softmax, its logarithm and the logsumexp of rows of logits, with their analytic derivatives of any order.
 
 With `m = max z` and `e = exp(z - m)`, every formula is built from sums of non-negative terms, so nothing cancels. The
-trick throughout is to leave one entry out of a sum, because adding it to a tiny rest rounds the rest away: here, that
-of the maximum. Each derivative is written so that its transpose, which is what reverse mode evaluates, keeps the same
-digits.
+trick throughout is to leave one entry out of a sum, because adding it to a tiny rest would round the rest away: here
+it is that of the maximum. Each derivative is written so that its transpose, which reverse mode evaluates, keeps the
+same digits.
 
-The functions take logits of a real floating dtype, of at least single precision, and keep each reduced axis with
-length 1. A row with a NaN or without a finite maximum gives NaN throughout, except from `logsumexp`.
+The functions take logits of a real floating dtype, at least float32, and keep each reduced axis with length 1. A row
+with a NaN or without a finite maximum gives NaN throughout, except in `logsumexp`.
 """
 
 from typing import Any
@@ -33,11 +33,11 @@ def softmax(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) 
 
 @softmax.has_vjp
 def covariance_product(lib: Library, vector: Any, logits: Any, axes: tuple[int, ...]) -> Any:
-    """Return the Jacobian of the softmax times a vector, the covariance of the classes: `p * (v - sum(p v))`.
+    """Return the Jacobian of the softmax times a vector, `p * (v - sum(p v))`: the covariance of the classes.
 
-    It maps constants to 0, since `sum(p) = 1`: with `m` the leader, `w = v - v_m` gives the same, `p * (w - sum(p w))`.
-    Where `p_m` is nearly 1, `v - sum(p v)` cancels at `m`; but `w_m = 0`, so that `sum(p w)` has small terms only.
-    The Jacobian is symmetric; to be centred likewise, the product's own sum is taken off at `m`: 0 but for rounding.
+    It maps constants to 0, since `sum(p) = 1`: with the leader `m` and `w = v - v_m`, it equals `p * (w - sum(p w))`.
+    If `p_m` is nearly 1, `v - sum(p v)` cancels at `m`; but `w_m` is 0, so that `sum(p w)` has small terms only. The
+    Jacobian is symmetric: to centre its transpose, too, the sum of the product, a rounding error, is subtracted at `m`.
     """
     probabilities, leaders = softmax(lib, logits, axes=axes), leaders_of(lib, logits, axes)
     product = 2 * probabilities * _half_deviation(lib, vector, probabilities, leaders, axes)
@@ -69,16 +69,16 @@ def _(lib: Library, vector: Any, logits: Any, axes: tuple[int, ...]) -> tuple[An
 
 @log_softmax.has_vjp
 def _(lib: Library, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
-    cotangent = lib.with_neighbours(cotangent)  # whose memory is the caller's
+    cotangent = lib.with_neighbours(cotangent)  # its memory is the caller's
     product = cotangent - softmax(lib, logits, axes=axes) * accurate_sum(lib, cotangent, axes)
     return product - leaders_of(lib, logits, axes) * accurate_sum(lib, product, axes)
 
 
 @differentiable
 def logsumexp(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
-    """Return `m + log(sum(e))`, and `m` itself where that is infinite."""
+    """Return `m + log(sum(e))`, or `m` itself where it is infinite."""
     maximum = lib.maximum(logits, axes)
-    # The logarithm is added to the maximum: only beside a small one do all its digits count.
+    # All digits of the logarithm matter only if the maximum that it is added to is small.
     small = lib.xp.abs(maximum) < 1
     total = log_total(lib, exponentials_below(lib, logits, maximum, axes), axes, small)
     return lib.xp.where(lib.xp.isinf(maximum), maximum, maximum + total)
@@ -96,27 +96,27 @@ def _(lib: Library, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
 
 
 def maximum_and_others(lib: Library, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
-    """Return `m` and the sum of `e` without that of one maximum; 0 for a row of nothing but -inf."""
+    """Return `m` and the sum of `e` without one maximal entry; the sum is 0 for a row of only -inf."""
     maximum = lib.maximum(logits, axes)
     others = sum_without_maximum(lib, exponentials_below(lib, logits, maximum, axes), axes)
     return maximum, lib.nan_where(maximum == lib.xp.inf, lib.xp.where(maximum == -lib.xp.inf, 0, others))
 
 
 def leaders_of(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
-    """Return weights that share 1 out evenly among the maximal entries."""
+    """Return weights that share 1 evenly among the maximal entries."""
     leading = lib.xp.astype(logits == lib.maximum(logits, axes), logits.dtype)
     number = lib.xp.sum(leading, axis=axes, keepdims=True)
     return leading / lib.xp.where(number > 0, number, 1)
 
 
 def _half_deviation(lib: Library, vector: Any, probabilities: Any, leaders: Any, axes: tuple[int, ...]) -> Any:
-    """Return half of what a vector's entries differ from their mean: the whole may be too large for the dtype."""
+    """Return half the deviation of a vector's entries from their mean: the whole may overflow."""
     half = vector / 2
     centred = half - sum_of_products(lib, leaders, half, axes)
     return centred - sum_of_products(lib, probabilities, centred, axes)
 
 
 def _shares(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
-    """Return the softmax, and 0 in a row of nothing but -inf: what is impossible gets no share of a gradient."""
+    """Return the softmax, but 0 in a row of only -inf, whose classes get no share of a gradient."""
     nothing = lib.maximum(logits, axes) == -lib.xp.inf
     return lib.xp.where(nothing, 0, softmax(lib, lib.xp.where(nothing, 0, logits), axes=axes))

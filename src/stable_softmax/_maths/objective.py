@@ -1,9 +1,9 @@
-"""The loss of each row with all its options, and its derivatives, from those of a plain label.
+"""The loss of each row with all options, and its derivatives, from those of the plain label.
 
-With the label's target `s`, the others' `q`, `L = logsumexp` and `z_loss = k`, the loss is
+With the target `s` of the label, `q` of the other classes, `L = logsumexp` and `k = z_loss`, the loss is
 `s * (loss of the label) + sum of q_c * -log_softmax_c + k L**2`, and each term is accurate.
 
-What has one entry for each class may be returned in given memory, where that saves a copy.
+Results with one entry for each class may be written into the memory `into`, where that saves a copy.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from stable_softmax._maths.targets import Targets, is_plain, targets_of, zero_ex
 
 
 class Terms(NamedTuple):
-    """What losses and their derivatives are made of beside those of the label: functions, since some need but few."""
+    """Terms of losses and derivatives besides those of the label, as functions, since not all are needed."""
 
     probabilities: Callable[[], Any]
     logsumexp: Callable[[], Any]
@@ -27,15 +27,15 @@ class Terms(NamedTuple):
 
 
 def losses(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...]) -> Any:
-    """Return the losses over the divisor."""
-    logits, targets, rule = _compared(lib, logits, criterion, axes)
+    """Return the losses divided by the divisor."""
+    logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
     plain = of_label.crossentropy(lib, logits, targets.class_ids, rule=rule)
     return _over_divisor(plain, targets) if is_plain(targets) else _loss(lib, plain, logits, targets, axes)
 
 
 def gradient(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
-    """Return the gradient of the losses over the divisor."""
-    logits, targets, rule = _compared(lib, logits, criterion, axes)
+    """Return the gradient of the losses divided by the divisor."""
+    logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
     if is_plain(targets):
         rows = of_label.crossentropy_gradient(lib, logits, targets.class_ids, rule=rule, into=into)
         return zero_excluded(lib, targets.where, rows)
@@ -46,8 +46,8 @@ def gradient(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, .
 def losses_and_gradient(
     lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None
 ) -> tuple[Any, Any]:
-    """Return both."""
-    logits, targets, rule = _compared(lib, logits, criterion, axes)
+    """Return the losses and their gradient, both divided by the divisor."""
+    logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
     if is_plain(targets):
         plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, rule=rule, into=into)
         return _over_divisor(plain, targets), zero_excluded(lib, targets.where, rows)
@@ -59,9 +59,9 @@ def losses_and_gradient(
 def hessian_product(
     lib: Library, logits: Any, operands: tuple[Any, Criterion], axes: tuple[int, ...], into: Any = None
 ) -> Any:
-    """Return the Hessian of each loss, over the divisor, times its vector, the first operand. It is linear in that."""
+    """Return the Hessian of each loss times its vector, the first operand, divided by the divisor."""
     vector, criterion = operands
-    logits, targets, rule = _compared(lib, logits, criterion, axes)
+    logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
     vector = _zero_uncounted(lib, lib.convert(vector, logits.dtype), targets)
     if is_plain(targets):
         rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, rule=rule, into=into)
@@ -72,8 +72,8 @@ def hessian_product(
 
 
 def hessian_diagonal(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
-    """Return the diagonal of the Hessian of each loss, over the divisor."""
-    logits, targets, rule = _compared(lib, logits, criterion, axes)
+    """Return the diagonal of the Hessian of each loss, divided by the divisor."""
+    logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
     if is_plain(targets):
         rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, rule=rule, into=into)
         return zero_excluded(lib, targets.where, rows)
@@ -81,10 +81,10 @@ def hessian_diagonal(lib: Library, logits: Any, criterion: Criterion, axes: tupl
     return hessian_from_terms(lib, rows, lambda p: p, _terms(lib, logits, targets, axes), targets)
 
 
-def _compared(
+def _logits_and_targets(
     lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...]
 ) -> tuple[Any, Targets, of_label.Rule]:
-    """Return the logits that count, their targets, and how to compare them with labels: divided, if that is all."""
+    """Return the logits that count, their targets, and how the functions of a label compare them."""
     logits, targets = targets_of(lib, logits, criterion, axes[0])
     divisor = targets.divisor if is_plain(targets) else 1
     return logits, targets, of_label.Rule(axes[0], targets.are_valid, divisor)
@@ -101,7 +101,7 @@ def _loss(lib: Library, plain: Any, logits: Any, targets: Targets, axes: tuple[i
 def loss_from_terms(
     lib: Library, plain: Any, of_others: Callable[[], Any], log_total: Callable[[], Any], targets: Targets
 ) -> Any:
-    """Return the losses over the divisor, from those of the label, those of the other targets, and the logsumexp."""
+    """Return the losses divided by the divisor, from those of the label and the other targets, and the logsumexp."""
     loss = (
         plain if targets.scale is None else lib.rounded_product(_but_for_zero(lib, targets.scale, plain), targets.scale)
     )
@@ -113,7 +113,7 @@ def loss_from_terms(
 
 
 def gradient_from_terms(lib: Library, plain: Any, terms: Terms, targets: Targets) -> Any:
-    """Return the gradient of the losses over the divisor, from that of the label's."""
+    """Return the gradient of the losses divided by the divisor, from that of the label's loss."""
     rows = plain if targets.scale is None else targets.scale * plain
     if targets.others is not None or targets.z_loss is not None:
         rows = rows + _towards_all_targets(lib, terms.probabilities(), 0, terms, targets)
@@ -123,7 +123,7 @@ def gradient_from_terms(lib: Library, plain: Any, terms: Terms, targets: Targets
 
 
 def hessian_from_terms(lib: Library, plain: Any, slope_of: Callable[[Any], Any], terms: Terms, targets: Targets) -> Any:
-    """Return rows of the Hessian, from those of a plain label's and the logsumexp's slope, given the probabilities."""
+    """Return rows of the Hessian, from those of the plain label and the logsumexp's slope, given the probabilities."""
     rows = _towards_all_targets(lib, plain, 1 if targets.scale is None else targets.scale, terms, targets)
     if targets.z_loss is not None:
         probabilities = terms.probabilities()
@@ -140,13 +140,13 @@ def _terms(lib: Library, logits: Any, targets: Targets, axes: tuple[int, ...]) -
 
 
 def _over_divisor(values: Any, targets: Targets) -> Any:
-    """Return the values' shares of the mean, which cannot overflow where their sum could."""
+    """Return the values divided by the divisor, before they are summed: the sum could overflow."""
     undivided = isinstance(targets.divisor, int) and targets.divisor == 1
     return values if undivided else values / targets.divisor
 
 
 def _towards_all_targets(lib: Library, rows: Any, scale: Any, terms: Terms, targets: Targets) -> Any:
-    """Return the rows times all that draws towards other classes: scale, the other targets, and the penalty's slope."""
+    """Return the rows times the scale plus the sum of the other targets and the slope of the penalty."""
     if targets.others is not None:
         scale = scale + terms.others()
     if targets.z_loss is None:
@@ -159,17 +159,17 @@ def _towards_all_targets(lib: Library, rows: Any, scale: Any, terms: Terms, targ
 
 
 def _penalty_curvature(lib: Library, rows: Any, values: Any, targets: Targets) -> Any:
-    """Return the rows times values and the curvature of the penalty as a function of the logsumexp."""
+    """Return the rows times values times the curvature of the penalty with respect to the logsumexp."""
     large, small = _factors_of_twice(lib, targets.z_loss)
     return lib.rounded_product(large * rows, _times(lib, small, values))
 
 
 def _factors_of_twice(lib: Library, number: Any) -> tuple[Any, Any]:
-    """Return two factors of `2 * number`, at least 1 and at most 1, to be multiplied with small and large values."""
+    """Return two factors of `2 * number`: one at least 1, for small values, and one at most 1, for large values."""
     twice = 2 * number
     if isinstance(twice, float):
         return max(twice, 1.0), min(twice, 1.0)
-    # Selections, since equal arguments of a maximum share its derivative.
+    # Not a maximum, whose derivative equal arguments would share.
     return lib.xp.where(twice >= 1, twice, 1), lib.xp.where(twice >= 1, 1, twice)
 
 
@@ -182,7 +182,7 @@ def _penalty(lib: Library, number: Any, total: Any) -> Any:
 
 
 def _times(lib: Library, number: Any, values: Any) -> Any:
-    """Return the values times a number, in two steps where their dtype may not hold it."""
+    """Return the values times a number, in two steps if the number may underflow in their dtype."""
     if isinstance(number, float) and number < 1e-30:
         root = number**0.5
         return lib.rounded_product(lib.rounded_product(values, root), root)
@@ -199,7 +199,7 @@ def _but_for_zero(lib: Library, weights: Any, values: Any) -> Any:
 
 
 def _zero_uncounted(lib: Library, rows: Any, targets: Targets) -> Any:
-    """Return derivatives, with 0 for what does not count, as autodiff has it."""
+    """Return derivatives with 0 for excluded classes and ignored examples, as autodiff gives them."""
     return _zero_ignored(lib, zero_excluded(lib, targets.where, rows), targets)
 
 

@@ -1,9 +1,9 @@
-"""Rows whose classes lie in several pieces, none of them empty: what each contributes, and what comes of all of it.
+"""Rows whose classes lie in several pieces, none of them empty: the part of each piece, and the results from all parts.
 
-What has an entry for each row comes from the whole part alone, and what has one for each class from that and a piece.
+Results for each row come from the merged part alone, and results for each class from the merged part and a piece.
 
-A part's lags and weights have columns, along the class axis, which `_names_of` names. Lags are numbers of `_LAG_UNIT`
-nats, so that their sums stay within the dtype.
+A part's lags and weights have columns along the class axis, whose names `_names_of` gives. Lags are in units of
+`_LAG_UNIT` nats, so that their sums stay in the range of the dtype.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ _LAG_UNIT = 2.0**20
 def part_of_losses(
     lib: Library, logits: Any, given: Criterion, axes: tuple[int, ...], first_class: int
 ) -> merging.Part:
-    """Return what some of the classes contribute to the losses. The class ids are those among all classes."""
+    """Return the part of a piece for the losses; `given.class_ids` count all classes of the row."""
     (axis,) = axes
     logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
     if given.class_ids is None:
         part, columns = merging.without_label(lib, logits, axes), []
     else:
-        part = part_of_statistics(lib, logits, class_ids, axes, first_class=0)  # which has been subtracted
+        part = part_of_statistics(lib, logits, class_ids, axes, first_class=0)  # already subtracted
         weight_of_label = _weight_of_label(lib, part.weight, class_ids, given, axis)
         columns = [(part.lag / _LAG_UNIT, part.weight), (lib.xp.zeros_like(part.lag), weight_of_label)]
     targets = _dense_targets(lib, logits, given, axis)
     if targets:
-        # Where the maximum is infinite, the row is lost.
+        # Where the maximum is infinite, the row becomes NaN anyway.
         distances = lib.xp.where(part.maximum < lib.xp.inf, -_below_maximum(lib, logits, part), 0) / _LAG_UNIT
         columns += [
             (accurate_sum(lib, objective.weighted(lib, target, distances), axes), accurate_sum(lib, target, axes))
@@ -47,7 +47,7 @@ def part_of_losses(
 def part_of_derivatives(
     lib: Library, logits: Any, given: Criterion, axes: tuple[int, ...], first_class: int
 ) -> merging.Part:
-    """Return what some of the classes contribute to derivatives for class ids, which need no lags."""
+    """Return the part of a piece for derivatives with class ids, which need no lags."""
     (axis,) = axes
     logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
     part = merging.without_label(lib, logits, axes)
@@ -58,7 +58,7 @@ def part_of_derivatives(
 
 
 def merged_with_weights(lib: Library, first: merging.Part, second: merging.Part) -> merging.Part:
-    """Return what two parts of losses or of derivatives come to."""
+    """Return the part that two parts of losses or of derivatives form together."""
     part: merging.Part = merging.merged(lib, first, second, _LAG_UNIT)
     if first.largest_weight is None:
         return part
@@ -70,7 +70,7 @@ def merged_with_weights(lib: Library, first: merging.Part, second: merging.Part)
 
 
 def part_of_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...], first_class: int) -> merging.Part:
-    """Return what some of the classes contribute to the logsumexp, whichever they are."""
+    """Return the part of a piece for the logsumexp."""
     del first_class
     return merging.without_label(lib, _masked(lib, logits, where), axes)
 
@@ -78,19 +78,19 @@ def part_of_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ..
 def part_of_statistics(
     lib: Library, logits: Any, class_ids: Any, axes: tuple[int, ...], first_class: int
 ) -> merging.Part:
-    """Return the statistics of some of the classes."""
+    """Return the part of a piece for the statistics."""
     maximum, tail, lag, weight = merging.statistics(lib, logits, relative_ids(lib, class_ids, first_class), axes)
     return merging.Part(maximum, tail, lib.xp.zeros_like(tail), lag, weight)
 
 
 def statistics_of_part(_lib: Library, part: merging.Part, _class_ids: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
-    """Return the statistics as `merging.statistics` does."""
+    """Return the statistics in the form of `merging.statistics`."""
     del axes
     return part.maximum, part.tail + part.tail_error, part.lag, part.weight
 
 
 def losses_of_part(lib: Library, part: merging.Part, given: Criterion, axes: tuple[int, ...]) -> Any:
-    """Return the losses over the divisor."""
+    """Return the losses divided by the divisor."""
     (axis,) = axes
     log_total = merging.log_total_of(lib, part)
 
@@ -111,7 +111,7 @@ def losses_of_part(lib: Library, part: merging.Part, given: Criterion, axes: tup
         plain = merging.crossentropy(lib, only_label)
         targets = _targets(_column(part.weight, given, axis, "weighted label"), given)
     if not is_off(given.label_smoothing):
-        targets = targets._replace(others=_share(lib, part, given, axis))
+        targets = targets._replace(others=_smoothing_share(lib, part, given, axis))
     return objective.loss_from_terms(
         lib,
         plain,
@@ -124,15 +124,15 @@ def losses_of_part(lib: Library, part: merging.Part, given: Criterion, axes: tup
 def gradient_of_piece(
     lib: Library, logits: Any, part: merging.Part, given: Criterion, axes: tuple[int, ...], first_class: int
 ) -> Any:
-    """Return the gradient of the losses over the divisor, with respect to the logits of a piece, for class ids."""
+    """Return the gradient of the losses, divided by the divisor, for the logits of a piece and class ids."""
     (axis,) = axes
-    class_ids, entries, terms, targets = _compared(lib, logits, part, given, axis, first_class)
+    class_ids, entries, terms, targets = _targets_and_terms(lib, logits, part, given, axis, first_class)
     plain = lib.xp.where(
         is_entry(lib, entries.probabilities, class_ids, axis), -entries.complements, entries.probabilities
     )
     if targets.others is not None:
-        # Of a class that has nearly all of the targets and of the probability, `p * sum(q) - q` would be a difference
-        # of what agrees in all digits. It is `p * (the others' targets) - q * (the others' probability)`.
+        # For a class with nearly all of the targets and of the probability, all digits of `p * sum(q) - q` cancel. It
+        # equals `p * (targets of the others) - q * (probability of the others)`.
         others = _targets_beside(lib, logits, part, given, axis)
         terms = terms._replace(others=lambda: others)
         targets = targets._replace(others=targets.others * entries.complements)
@@ -142,9 +142,9 @@ def gradient_of_piece(
 def hessian_diagonal_of_piece(
     lib: Library, logits: Any, part: merging.Part, given: Criterion, axes: tuple[int, ...], first_class: int
 ) -> Any:
-    """Return the diagonal of the Hessian of the losses over the divisor, for the classes of a piece and class ids."""
+    """Return the diagonal of the Hessian of the losses, divided by the divisor, for a piece and class ids."""
     (axis,) = axes
-    _, entries, terms, targets = _compared(lib, logits, part, given, axis, first_class)
+    _, entries, terms, targets = _targets_and_terms(lib, logits, part, given, axis, first_class)
     plain = entries.probabilities * entries.complements
     return objective.hessian_from_terms(lib, plain, lambda p: p, terms, targets)
 
@@ -152,7 +152,7 @@ def hessian_diagonal_of_piece(
 def softmax_of_piece(
     lib: Library, logits: Any, part: merging.Part, where: Any, axes: tuple[int, ...], first_class: int
 ) -> Any:
-    """Return the probabilities of a piece's classes."""
+    """Return the probabilities of the classes of a piece."""
     del axes, first_class
     probabilities = _entries_of(lib, _masked(lib, logits, where), part).probabilities
     return probabilities if where is None else lib.xp.where(where, probabilities, 0)
@@ -161,7 +161,7 @@ def softmax_of_piece(
 def log_softmax_of_piece(
     lib: Library, logits: Any, part: merging.Part, where: Any, axes: tuple[int, ...], first_class: int
 ) -> Any:
-    """Return their logarithms."""
+    """Return the log-probabilities of the classes of a piece."""
     del axes, first_class
     shifted = _below_maximum(lib, _masked(lib, logits, where), part)
     rows = lib.xp.where(lib.xp.isfinite(part.maximum), shifted - merging.log_total_of(lib, part), lib.xp.nan)
@@ -169,16 +169,16 @@ def log_softmax_of_piece(
 
 
 def logsumexp_of_part(lib: Library, part: merging.Part, _where: Any, axes: tuple[int, ...]) -> Any:
-    """Return the logarithm of the sum of the exponentials of all classes."""
+    """Return the logsumexp of all classes."""
     del axes
     return merging.logsumexp(lib, part)
 
 
 class _Entries(NamedTuple):
-    """What derivatives of a piece's classes are made of; NaN in rows without a finite maximum."""
+    """Probabilities for the derivatives of a piece; NaN in rows without a finite maximum."""
 
     probabilities: Any
-    #: 1 minus the probabilities; of those that are largest, the sum of the others.
+    #: 1 minus the probabilities; for the largest, computed as the sum of the others.
     complements: Any
 
 
@@ -191,20 +191,20 @@ def _entries_of(lib: Library, logits: Any, part: merging.Part) -> _Entries:
 
 
 def _below_maximum(lib: Library, logits: Any, part: merging.Part) -> Any:
-    """Return `z - m`, and the logits as they are where the maximum is not finite."""
+    """Return `z - m`, or the logits unchanged where the maximum is not finite."""
     return difference(lib, logits, lib.xp.where(lib.xp.isfinite(part.maximum), part.maximum, 0))
 
 
-def _compared(
+def _targets_and_terms(
     lib: Library, logits: Any, part: merging.Part, given: Criterion, axis: int, first_class: int
 ) -> tuple[Any, _Entries, objective.Terms, Targets]:
-    """Return the labels among a piece's classes, what derivatives are made of, and what these are compared with."""
+    """Return the labels among the classes of a piece, its probabilities, the terms of derivatives, and the targets."""
     logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
     has_label = _column(part.weight, given, axis, "label") == 1
     part = part._replace(maximum=lib.xp.where(has_label, part.maximum, lib.xp.nan))
     targets, total = _targets(_column(part.weight, given, axis, "weighted label"), given), 0
     if not is_off(given.label_smoothing):
-        share = _share(lib, part, given, axis)
+        share = _smoothing_share(lib, part, given, axis)
         total = share * _column(part.weight, given, axis, "smoothing")
         targets = targets._replace(others=share * _weights(lib, logits, given, axis))
     entries = _entries_of(lib, logits, part)
@@ -213,7 +213,7 @@ def _compared(
 
 
 def _targets(weight: Any, given: Criterion) -> Targets:
-    """Return the targets without those of smoothing, where the label's class has this weight, None for 1."""
+    """Return the targets without those of smoothing; `weight` is that of the label's class, None for 1."""
     kept = 1.0 if is_off(given.label_smoothing) else 1 - given.label_smoothing
     counted = None if given.ignored_id is None else given.class_ids != given.ignored_id
     z_loss = None if is_off(given.z_loss) else given.z_loss
@@ -224,7 +224,7 @@ def _targets(weight: Any, given: Criterion) -> Targets:
 def with_largest_weight(
     part_of: Callable[..., merging.Part], lib: Library, logits: Any, given: Criterion, **options: Any
 ) -> merging.Part:
-    """Return a part with the largest of the weights of smoothing apart from the others, for the gradient."""
+    """Return a part that separates the largest class weight of smoothing from the others, for the gradient."""
     part, (axis,) = part_of(lib, logits, given, **options), options["axes"]
     if is_off(given.label_smoothing):
         return part
@@ -235,20 +235,20 @@ def with_largest_weight(
 
 
 def _targets_beside(lib: Library, logits: Any, part: merging.Part, given: Criterion, axis: int) -> Any:
-    """Return for each class what smoothing gives to all others; no class but the largest has more than half of it."""
+    """Return what smoothing gives to all other classes; only the largest weight could cancel in `total - weights`."""
     weights, total = _weights(lib, logits, given, axis), _column(part.weight, given, axis, "smoothing")
     others = lib.xp.where(weights == part.largest_weight, part.other_weights, total - weights)
-    return _share(lib, part, given, axis) * others
+    return _smoothing_share(lib, part, given, axis) * others
 
 
-def _share(lib: Library, part: merging.Part, given: Criterion, axis: int) -> Any:
-    """Return what smoothing gives to each class."""
+def _smoothing_share(lib: Library, part: merging.Part, given: Criterion, axis: int) -> Any:
+    """Return the target that smoothing gives to each class, before its weight."""
     number = _column(part.weight, given, axis, "classes")
     return given.label_smoothing / lib.xp.where(number < 1, 1, number)
 
 
 def _own_classes(lib: Library, logits: Any, given: Criterion, axis: int, first_class: int) -> tuple[Any, Any]:
-    """Return a piece's logits, -inf for what is excluded, 0 for what is ignored, and the labels among its classes."""
+    """Return a piece's logits, -inf for excluded classes, 0 for ignored examples, and the labels among its classes."""
     logits = _masked(lib, logits, given.where)
     if given.class_ids is None:
         return logits, None
@@ -261,22 +261,22 @@ def _own_classes(lib: Library, logits: Any, given: Criterion, axis: int, first_c
 
 
 def _masked(lib: Library, logits: Any, where: Any) -> Any:
-    """Return logits, -inf for what is excluded."""
+    """Return logits with -inf for excluded classes."""
     return logits if where is None else lib.xp.where(where, logits, -lib.xp.inf)
 
 
 def _column(columns: Any, given: Criterion, axis: int, name: str) -> Any:
-    """Return the lags or the weights of a name."""
+    """Return the column of lags or weights that has a name."""
     i = _names_of(columns.shape[axis], given).index(name)
     return columns[(slice(None),) * axis + (slice(i, i + 1), ...)]
 
 
 def _names_of(number: int, given: Criterion) -> list[str]:
-    """Return the names of so many columns.
+    """Return the names of this number of columns.
 
-    They are the label, and again with its class's weight; or the target probabilities; and for smoothing, the weights
-    of the classes, and the classes, whose number the smoothed target is divided by. The latter are there for target
-    probabilities of classes that `where` keeps, too.
+    The first are the label, and the label times the weight of its class; or else the target probabilities. With
+    smoothing, the weights of the classes follow, and their number, by which smoothing divides. The number is also a
+    column for target probabilities with `where`.
     """
     first = ["probabilities"] if given.class_ids is None else ["label", "weighted label"]
     return [*first, *["smoothing", "classes"][len(first) + 2 - number :]]
@@ -293,7 +293,7 @@ def _dense_targets(lib: Library, logits: Any, given: Criterion, axis: int) -> li
 
 
 def _weights(lib: Library, logits: Any, given: Criterion, axis: int) -> Any:
-    """Return the weights of the classes that are left."""
+    """Return the weights of the classes, 0 for those that are excluded."""
     ones = _ones(lib, logits, given, axis)
     return ones if given.class_weights is None else ones * given.class_weights
 
@@ -303,7 +303,7 @@ def _ones(lib: Library, logits: Any, given: Criterion, axis: int) -> Any:
 
 
 def _probabilities(lib: Library, logits: Any, given: Criterion, axis: int) -> Any:
-    """Return the target probabilities, weighted."""
+    """Return the target probabilities times the weights of the classes."""
     return _weights(lib, logits, given, axis) * zero_excluded(
         lib, given.where, lib.convert(given.probabilities, logits.dtype)
     )

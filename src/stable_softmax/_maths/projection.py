@@ -1,4 +1,4 @@
-"""Logits as the projection of features, and gradients pulled back through it.
+"""Logits as the projection of features, and the gradients with respect to features, weight and bias.
 
 Features are (rows, D), the weight is (C, D) and the bias (C,), or None.
 """
@@ -9,7 +9,7 @@ from stable_softmax._libraries.differentiable import differentiable
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.sums import accurate_sum
 
-#: Beyond it, the reciprocal of a number may be 0.
+#: The reciprocal of a larger number may underflow to 0.
 _LARGE = 2.0**64
 
 
@@ -19,7 +19,7 @@ def projected(lib: Library, features: Any, weight: Any, dtype: Any) -> Any:
 
 
 def shifted(lib: Library, projection: Any, *terms: Any) -> Any:
-    """Return the projection plus terms, such as the bias, that broadcast to it."""
+    """Return the projection plus terms that broadcast to it, such as the bias."""
     for term in terms:
         projection = projection + lib.convert(term, projection.dtype)
     return projection
@@ -28,10 +28,10 @@ def shifted(lib: Library, projection: Any, *terms: Any) -> Any:
 def pulled_back(
     lib: Library, gradient: Any, features: Any, weight: Any, wanted: tuple[bool, ...], sums: Any
 ) -> tuple[list[Any], list[Any]]:
-    """Return the gradient with respect to features, and those to weight and bias, from that to the logits.
+    """Return the gradient with respect to features, and those with respect to weight and bias, from that of the logits.
 
-    Those that are not wanted are left out; there is a third one to want if there is a bias. The latter two are added to
-    sums, unless these are None.
+    Gradients that are not wanted are left out; `wanted` has a third entry if there is a bias. Those of weight and bias
+    are added to `sums`, unless it is None.
     """
     wants_features, wants_weight, *wants_bias = wanted
     before = iter(sums or (None, None))
@@ -46,23 +46,23 @@ def pulled_back(
 
 
 def finite_and_marks(lib: Library, rows: Any, dtype: Any) -> tuple[Any, Any]:
-    """Return rows with 0 for what is not finite, and a column of 0, with NaN for the rows that had such an entry.
+    """Return rows with 0 for entries that are not finite, and a column with NaN for rows that had one, else 0.
 
-    Neither a product with 0, nor its derivatives, make the rows with 0 NaN. Whether NaN counts is left to those who add
-    the column to the product, whose derivative does not depend on it.
+    A product of these rows with 0 is not NaN, and neither are its derivatives. Callers add the column to the product
+    where NaN should count; the derivatives of the product do not depend on it.
     """
     is_marked = lib.xp.any(~lib.xp.isfinite(rows), axis=1, keepdims=True)
     return _finite(lib, rows), lib.nan_where(is_marked, lib.xp.zeros_like(is_marked, dtype=dtype))
 
 
 def of_counted(lib: Library, rows: Any, counted: Any) -> Any:
-    """Return rows with 0 for those of examples that do not count, whose NaN would come through products with 0."""
+    """Return rows with 0 for examples that do not count, since products with 0 would pass their NaN on."""
     return rows if counted is None else lib.xp.where(counted, rows, 0)
 
 
 @differentiable
 def _finite(lib: Library, rows: Any) -> Any:
-    """Return rows with 0 for what is not finite.
+    """Return rows with 0 for entries that are not finite.
 
     The derivative is 1 also where an entry is replaced: the gradient with respect to a NaN that counts is NaN.
     """
@@ -83,7 +83,7 @@ def _(_lib: Library, cotangent: Any, _rows: Any) -> Any:
 def capped(lib: Library, projection: Any, softcap: float) -> Any:
     """Return `softcap * tanh(z / softcap)`."""
     ratio = _over_cap(lib, projection, softcap)
-    # `tanh(x)` is `x - x**3 / 3`. The ratio of small numbers may be 0, or have few digits.
+    # Here `tanh(x)` rounds to `x`; the ratio of small numbers may be 0, or have few digits.
     is_small = lib.xp.abs(ratio) < lib.limit(projection.dtype, "eps") ** 0.5
     return lib.xp.where(is_small, projection, softcap * lib.xp.tanh(ratio))
 
@@ -95,13 +95,13 @@ def _(lib: Library, vector: Any, projection: Any, softcap: float) -> tuple[Any, 
 
 @capped.has_vjp
 def through_cap(lib: Library, gradient: Any, projection: Any, softcap: float) -> Any:
-    """Return the gradient with respect to the projection, from that to the capped logits."""
+    """Return the gradient with respect to the projection, from that with respect to the capped logits."""
     return gradient * slope_of_cap(lib, projection, softcap=softcap)
 
 
 @differentiable
 def slope_of_cap(lib: Library, projection: Any, softcap: float) -> Any:
-    """Return the derivative of `capped`, `1 - tanh(z / softcap)**2`, with all digits also where that is nearly 0."""
+    """Return the derivative of `capped`, `1 - tanh(z / softcap)**2`, accurate even where it is nearly 0."""
     smaller = lib.xp.exp(-2 * lib.xp.abs(_over_cap(lib, projection, softcap)))
     return 4 * smaller / (1 + smaller) ** 2
 
@@ -118,7 +118,7 @@ def _(lib: Library, vector: Any, projection: Any, softcap: float) -> tuple[Any, 
 
 
 def _over_cap(lib: Library, projection: Any, softcap: float) -> Any:
-    """Return `z / softcap`, of which no more than 512 counts: from there on, `tanh` is 1 and its slope 0."""
+    """Return `z / softcap`, at most 512 in magnitude: there, `tanh` is 1 and its derivative 0."""
     bound = min(512 * softcap, float(lib.limit(projection.dtype, "max")))
     projection = lib.clip(projection, -bound, bound)
     if softcap > _LARGE:  # in two steps, since XLA multiplies by the reciprocal of a constant

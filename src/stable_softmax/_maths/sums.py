@@ -11,7 +11,7 @@ def accurate_sum(lib: Library, terms: Any, axes: tuple[int, ...]) -> Any:
 
     Some libraries add one term after another: 10^6 equal float32 terms then lose five of the seven digits. Along one
     axis of eager arrays, the order of the additions depends on the number of terms, and on whether the axis is the
-    last, but not on the other axes: the sum of a row has the same bits in all company.
+    last, but not on the other axes: the sum of a row has the same bits in any batch.
     """
     if len(axes) > 1:
         axes = tuple(axis for axis in axes if terms.shape[axis] != 1) or axes[:1]
@@ -37,34 +37,34 @@ def sum_of_products(lib: Library, first: Any, second: Any, axes: tuple[int, ...]
 
 
 def sum_without_maximum(lib: Library, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
-    """Return the sum over all but one of the maximal terms; all lie in [0, 1], and the maximal ones are exactly 1.
+    """Return the sum without one maximal term; all terms lie in [0, 1], and the maximal ones are exactly 1.
 
-    It may be as accurate only as 1 plus the sum, where small sums are not asked for.
+    Where `small` is false, the sum may have an absolute error like that of 1 plus the sum.
     """
     if lib.reads_values:
         total = accurate_sum(lib, exponentials, axes)
-        # Below 2, there is one maximal term. From 2 on, subtracting 1 costs at most one bit.
+        # If the total is below 2, only one term is maximal. Otherwise, subtracting 1 costs at most one bit.
         single = (total < 2) & small
         if not lib.is_any(single):
             return total - 1
         ones = lib.xp.floor(exponentials)
         others = lib.in_place(lib.xp.subtract, exponentials, ones)
         return lib.xp.where(single, accurate_sum(lib, others, axes), total - 1)
-    # Compilers vectorize this within a sum better than a selection.
+    # Inside a sum, compilers vectorize this better than `where`.
     ones = lib.xp.floor(exponentials)
     number = lib.xp.sum(ones, axis=axes, keepdims=True)
     return accurate_sum(lib, exponentials - ones, axes) + (number - 1)
 
 
 def _sum_in_blocks(lib: Library, terms: Any, axis: int) -> Any:
-    """Return the sum over an axis as sums of blocks, then of blocks of these sums."""
+    """Return the sum over an axis from the sums of blocks, which are again added in blocks."""
     while not lib.adds_at_once(terms, axis):
         terms = _block_sums(lib, terms, axis, lib.longest_sum(terms, axis))
     return lib.sum(terms, axis)
 
 
 def _sum_by_folding(lib: Library, terms: Any, axis: int) -> Any:
-    """Return the sum over an axis by adding its parts to the first of them, until few terms are left."""
+    """Return the sum over an axis by adding equal parts of it to each other, until few terms are left."""
     left_over = []
     while not lib.adds_at_once(terms, axis):
         terms, rest = lib.fold(terms, axis)
@@ -74,7 +74,7 @@ def _sum_by_folding(lib: Library, terms: Any, axis: int) -> Any:
 
 
 def _block_sums(lib: Library, terms: Any, axis: int, length: int) -> Any:
-    """Return the sums of the successive blocks of a length along `axis`; the last block may be shorter."""
+    """Return the sums of successive blocks of a length along `axis`; the last block may be shorter."""
     before, after = terms.shape[:axis], terms.shape[axis + 1 :]
     blocks, remainder = divmod(terms.shape[axis], length)
     along = (slice(None),) * axis

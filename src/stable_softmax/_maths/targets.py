@@ -1,8 +1,8 @@
-"""Reference answers with their options, as what each row of logits is compared with.
+"""Targets of each row of logits, from labels and options.
 
-Class ids, probabilities, smoothing and weights all come to targets `q`, and the loss to the sum of
-`q_c * (logsumexp - z_c)`. The targets are split into one class, which is treated as a label, and the rest. That class
-has the largest target: no other target can agree with its probability in so many digits that their difference vanishes.
+Class ids, target probabilities, smoothing and weights all give targets `q`, and the loss is the sum of
+`q_c * (logsumexp - z_c)`. The class with the largest target is treated as a label, apart from the others: for no other
+class can target and probability agree in so many digits that their difference vanishes.
 
 All arrays here have as many dimensions as the logits, and broadcast against them.
 """
@@ -16,34 +16,34 @@ from stable_softmax._maths.sums import accurate_sum
 
 
 class Targets(NamedTuple):
-    """What each row of logits is compared with."""
+    """The targets of each row of logits."""
 
     #: The class that is treated as a label.
     class_ids: Any
-    #: Its target; None for 1.
+    #: Target of this class; None for 1.
     scale: Any = None
-    #: The targets of all other classes, and 0 for this one; None for 0.
+    #: Targets of all other classes, with 0 for this one; None for 0.
     others: Any = None
-    #: Whether the example counts; None if all do.
+    #: Mask of the examples that count; None if all do.
     counted: Any = None
-    #: Which classes are left; None if all are.
+    #: Mask of the classes to keep; None if all are kept.
     where: Any = None
-    #: None for 0.
+    #: Coefficient of the penalty; None for 0.
     z_loss: Any = None
-    #: What losses and gradients are divided by.
+    #: Divisor of losses and gradients.
     divisor: Any = 1
     #: Whether all class ids are known to be in range.
     are_valid: bool = False
 
 
-# A function, and not a property, which the compiler of PyTorch 2.10 refuses.
+# Not a property, which the compiler of PyTorch 2.10 refuses.
 def is_plain(targets: Targets) -> bool:
-    """Whether this is a label and nothing else, of all classes or of some."""
+    """Whether the targets are a plain label, perhaps with excluded classes."""
     return targets.scale is None and targets.others is None and targets.counted is None and targets.z_loss is None
 
 
 def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
-    """Return the logits, with -inf for what `where` excludes and 0 for what does not count, and their targets."""
+    """Return the logits, with -inf for excluded classes and 0 for examples that do not count, and their targets."""
     if criterion.is_label:
         return logits, Targets(criterion.class_ids, divisor=criterion.divisor, are_valid=criterion.are_valid)
     if criterion.where is not None:
@@ -62,9 +62,9 @@ def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
 
 
 def counted_of(lib: Library, criterion: Criterion, axis: int) -> Any:
-    """Return which examples count, or None if all do.
+    """Return a mask of the examples that count, or None if all do.
 
-    Those with target probabilities do where a class is left: of none, the loss is a sum over nothing.
+    An example with target probabilities counts unless `where` excludes all its classes.
     """
     if criterion.class_ids is None:
         return None if criterion.where is None else lib.xp.any(criterion.where, axis=axis, keepdims=True)
@@ -72,18 +72,18 @@ def counted_of(lib: Library, criterion: Criterion, axis: int) -> Any:
 
 
 def example_weights(lib: Library, class_ids: Any, class_weights: Any, axis: int, ignored_id: int | None) -> Any:
-    """Return what each example contributes to the divisor of the mean over class ids."""
+    """Return the weight of each example in the divisor of the mean over class ids."""
     counted = None if ignored_id is None else class_ids != ignored_id
     if class_weights is None:
         return lib.xp.astype(counted, class_ids.dtype)
-    # A class id out of range makes the loss NaN, whatever it is divided by.
+    # A class id out of range makes the loss NaN, whatever the divisor is.
     valid = lib.xp.where(in_range(class_ids, class_weights.shape[axis]), class_ids, 0)
     weights = class_weights_of(lib, class_weights, valid, axis)
     return weights if counted is None else lib.xp.where(counted, weights, 0)
 
 
 def scale_root(lib: Library, weights: Any) -> Any:
-    """Return the root of the largest weight where sums of such weights may leave a dtype, and 1 elsewhere."""
+    """Return the square root of the largest weight if sums of weights may overflow or underflow, else 1."""
     axes = tuple(range(weights.ndim))
     if 0 in weights.shape:  # a 1 on the device of the weights
         return lib.xp.ones_like(lib.xp.sum(weights, axis=axes, keepdims=True))
@@ -93,9 +93,9 @@ def scale_root(lib: Library, weights: Any) -> Any:
 
 
 def over_square(lib: Library, values: Any, root: Any) -> Any:
-    """Return positive values over a square, at most the largest number.
+    """Return positive values divided by `root` squared, at most the largest number of their dtype.
 
-    In two steps: the reciprocal of the square, which XLA multiplies by, may leave the dtype.
+    The division takes two steps: XLA multiplies by reciprocals, and that of the square may be out of range.
     """
     largest = lib.limit(values.dtype, "max") * lib.xp.where(root < 1, root, 1)
     for _ in range(2):
@@ -104,7 +104,7 @@ def over_square(lib: Library, values: Any, root: Any) -> Any:
 
 
 def _hard_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any, axis: int) -> Any:
-    """Return the class ids, their targets, None for 1, and the targets of all other classes, None for 0."""
+    """Return class ids, their targets (None for 1), and the targets of all other classes (None for 0)."""
     class_ids, smoothing = criterion.class_ids, criterion.label_smoothing
     if criterion.where is not None:
         class_ids = lib.xp.where(is_marked(lib, criterion.where, class_ids, logits.shape, axis), class_ids, -1)
@@ -116,9 +116,9 @@ def _hard_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any,
     if is_off(smoothing):
         return class_ids, scale, None
     share, of_classes = _smoothing(lib, logits, criterion, axis)
-    targets = lib.xp.zeros_like(logits) + share * of_classes  # memory of its own, to be written to
+    targets = lib.xp.zeros_like(logits) + share * of_classes  # new memory, to be overwritten
     place = place_of(lib, targets, class_ids, axis)
-    if scale is None:  # without weights, no class has more than the label
+    if scale is None:  # without weights, the label has the largest target
         others = with_entry(lib, targets, place, axis, 0)
         return class_ids, 1 - smoothing + share, others
     label = (1 - smoothing) * scale + entry(lib, targets, place, axis)
@@ -131,14 +131,14 @@ def _hard_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any,
 
 
 def class_weights_of(lib: Library, class_weights: Any, class_ids: Any, axis: int) -> Any:
-    """Return the weight of each example's class, NaN where the id is out of range."""
+    """Return the class weight of each class id, or NaN where it is out of range."""
     shape = class_ids.shape
     weights = lib.xp.broadcast_to(class_weights, (*shape[:axis], class_weights.shape[axis], *shape[axis + 1 :]))
     return entry(lib, weights, place_of(lib, weights, class_ids, axis), axis)
 
 
 def _soft_targets(lib: Library, logits: Any, criterion: Criterion, axis: int) -> Any:
-    """Return the class with the largest target of each example, that target, and those of all other classes."""
+    """Return the class with the largest target of each example, its target, and those of all other classes."""
     targets = zero_excluded(lib, criterion.where, lib.convert(criterion.probabilities, logits.dtype))
     if criterion.class_weights is not None:
         targets = targets * zero_excluded(lib, criterion.where, criterion.class_weights)
@@ -147,13 +147,13 @@ def _soft_targets(lib: Library, logits: Any, criterion: Criterion, axis: int) ->
         targets = (1 - criterion.label_smoothing) * targets + share * of_classes
     largest = lib.xp.argmax(targets, axis=axis, keepdims=True)
     others = lib.xp.where(is_entry(lib, targets, largest, axis), 0, targets)
-    # Not the maximum, whose derivative equal targets would share.
+    # Not a maximum, whose derivative equal targets would share.
     scale = entry(lib, targets, place_of(lib, targets, largest, axis), axis)
     return largest, scale, others
 
 
 def _smoothing(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Any]:
-    """Return each class's share of what smoothing spreads, and the weights of the classes, 0 for those excluded."""
+    """Return the target that smoothing gives to each class before its weight, and the weights, 0 if excluded."""
     ones = zero_excluded(lib, criterion.where, ones_along(lib, logits, axis))
     number = accurate_sum(lib, ones, (axis,))
     share = criterion.label_smoothing / lib.xp.where(number < 1, 1, number)
@@ -163,10 +163,10 @@ def _smoothing(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
 
 
 def zero_excluded(lib: Library, where: Any, values: Any) -> Any:
-    """Return the values, with 0 for the classes that `where` excludes."""
+    """Return the values, with 0 for excluded classes."""
     return values if where is None else lib.xp.where(where, values, 0)
 
 
 def is_off(number: Any) -> bool:
-    """Return whether a number is known to be 0."""
+    """Whether a number is known to be 0."""
     return isinstance(number, float) and number == 0

@@ -1,4 +1,4 @@
-"""The accuracy contract as a number: how far from its exact value a result may be."""
+"""The documented error bound as a number: how far a result may be from its exact value."""
 
 import math
 from enum import StrEnum
@@ -11,7 +11,7 @@ from stable_softmax.reference.exact import Exact
 
 
 class Precision(NamedTuple):
-    """What the bound needs to know of a floating-point format."""
+    """The properties of a floating-point format that the bound depends on."""
 
     significant_bits: int
     smallest_exponent: int
@@ -24,7 +24,7 @@ class Precision(NamedTuple):
 
     @property
     def smallest_normal(self) -> float:
-        """The smallest positive number with all its bits."""
+        """The smallest positive normal number."""
         return 2.0**self.smallest_exponent
 
     @property
@@ -42,7 +42,7 @@ PRECISIONS = {
 
 
 class Dtype(StrEnum):
-    """The keys of `PRECISIONS`, as an option that may be repeated takes them."""
+    """The keys of `PRECISIONS`, as choices of a command-line option."""
 
     float16 = "float16"
     bfloat16 = "bfloat16"
@@ -51,7 +51,7 @@ class Dtype(StrEnum):
 
 
 def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Round to the numbers of a dtype; those of bfloat16 come in a wider one, unless they had it."""
+    """Round to the numbers of a dtype; those of bfloat16 are returned in a wider dtype, unless they had it."""
     with np.errstate(all="ignore"):
         if dtype != "bfloat16" or values.dtype.name == dtype:
             return values.astype(dtype, copy=False)
@@ -62,12 +62,12 @@ def rounded(values: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 def representable(values: NDArray[Any], dtype: str) -> NDArray[np.float64]:
-    """Return the nearest numbers that a dtype holds."""
+    """Return the nearest numbers that a dtype can represent."""
     return rounded(values, dtype).astype(np.float64)
 
 
 def units_allowed(logits: NDArray[Any], dtype: str) -> NDArray[np.float64]:
-    """Return the relative error that the contract allows to normal numbers of the dtype to work in, for each row."""
+    """Return for each row the relative error that is allowed for normal numbers of the dtype of the computation."""
     working = _working(dtype)
     logits = logits.astype(np.float64)
     with np.errstate(over="ignore"):
@@ -77,7 +77,7 @@ def units_allowed(logits: NDArray[Any], dtype: str) -> NDArray[np.float64]:
 
 
 def error_shares(values: NDArray[Any], exact: Exact, logits: NDArray[Any], dtype: str) -> NDArray[np.float64]:
-    """Return each error as a share of what the contract allows: at most 1 where it holds, NaN for a NaN.
+    """Return each error as a share of the documented bound: at most 1 within the bound, NaN for a NaN.
 
     `values` and `exact` are (examples, classes), or (examples,), `logits` (examples, classes); `dtype` is the result's.
     """
@@ -88,10 +88,10 @@ def error_shares(values: NDArray[Any], exact: Exact, logits: NDArray[Any], dtype
     allowed = units * np.abs(exact.nearest) + classes * working.smallest_normal
     result = PRECISIONS[dtype]
     if result is not working:
-        # One more rounding, to a format whose numbers below the smallest normal one lie evenly spaced.
+        # One more rounding, to a format whose subnormal numbers are evenly spaced.
         allowed += result.unit_roundoff * np.maximum(np.abs(exact.nearest) * (1 + units), result.smallest_normal)
     errors = exact.error(values)
-    # What rounds beyond the largest number is infinite.
+    # Values that round beyond the largest number are infinite.
     beyond = np.abs(exact.nearest) * (1 + units) > result.largest
     errors = np.where(beyond & (values == np.copysign(np.inf, exact.nearest)), 0, errors)
     with np.errstate(invalid="ignore"):

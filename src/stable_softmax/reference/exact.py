@@ -1,7 +1,7 @@
 """Softmax, cross-entropy and gradient from their definitions, in ball arithmetic with a proven error bound.
 
-Nothing here is written with floating-point accuracy in mind: the precision is raised until the definition itself
-gives enough digits. That makes it a witness for formulas that are.
+Nothing here is tuned for floating-point accuracy: the precision is raised until the definition itself gives enough
+digits. Formulas that are tuned can therefore be checked against it.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _NEGLIGIBLE = arb(2) ** -1200
 
 
 class Exact(NamedTuple):
-    """Exact values, each as the sum of two doubles: its nearest one and what that one lacks."""
+    """Exact values, each as the sum of two doubles: the nearest one, and the remainder."""
 
     nearest: NDArray[np.float64]
     lacking: NDArray[np.float64]
@@ -43,9 +43,9 @@ class ExactRows(NamedTuple):
 
 
 def exact_rows(logits: NDArray[Any], class_ids: NDArray[Any], divisor: int = 1) -> ExactRows:
-    """Evaluate the definitions row by row; the gradient is that of the loss over `divisor`.
+    """Evaluate the definitions row by row; the gradient is that of the loss divided by `divisor`.
 
-    Logits may be -inf, but not all of a row, and neither NaN nor +inf.
+    Logits may be -inf, but not all logits of a row; they must not be NaN or +inf.
     """
     rows = [_exact_row(row.astype(np.float64), int(y), divisor) for row, y in zip(logits, class_ids, strict=True)]
     return ExactRows(*(Exact(*map(np.asarray, zip(*quantity, strict=True))) for quantity in zip(*rows, strict=True)))
@@ -72,7 +72,7 @@ def _exact_row(row: NDArray[np.float64], class_id: int, divisor: int) -> tuple[t
 
 
 def _definitions(distinct: list[arb], counts: list[int], label: int) -> tuple[list[arb], list[arb], arb, arb, arb]:
-    """Evaluate the definitions for the distinct logits of a row, of which each occurs `counts` times."""
+    """Evaluate the definitions for the distinct logits of a row, each of which occurs `counts` times."""
     # The exponentials of the logits themselves would overflow even here for logits such as 1e300.
     top = distinct[-1]
     exponentials = [(z - top).exp() for z in distinct]
@@ -93,7 +93,7 @@ def _is_accurate(x: arb) -> bool:
 
 
 def _split(exact: list[arb]) -> NDArray[np.float64]:
-    """Return a row of nearest doubles and a row of what they lack."""
+    """Return a row of nearest doubles and a row of remainders."""
     nearest = [_double(x) for x in exact]
     lacking = [_double(x - hi) if abs(hi) < np.inf else 0.0 for x, hi in zip(exact, nearest, strict=True)]
     return np.asarray([nearest, lacking])
