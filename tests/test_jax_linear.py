@@ -171,14 +171,14 @@ def test_gradients_are_rounded_once_after_they_are_scaled(narrow, reduction, siz
     def scaled(*arrays):
         return total(*arrays) * scale
 
-    def pulled_back(*arrays):
+    def gradients_of_projection(*arrays):
         return jax.vjp(total, *arrays)[1](jnp.float32(scale))
 
     expected = jax.grad(lambda *arrays: of_logits(*arrays, answers, reduction=reduction).sum(), (0, 1, 2))(
         *(array.astype(float) for array in arrays)
     )
     gradient, limits = jax.grad(scaled, (0, 1, 2)), jnp.finfo(narrow)
-    for function in (gradient, jax.jit(gradient), pulled_back, jax.jit(pulled_back)):
+    for function in (gradient, jax.jit(gradient), gradients_of_projection, jax.jit(gradients_of_projection)):
         for given, same in zip(function(*arrays), expected, strict=True):
             assert given.dtype == narrow
             # Half a unit of the last digit, and what single precision adds.

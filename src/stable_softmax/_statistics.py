@@ -101,7 +101,7 @@ class SoftmaxStatistics(NamedTuple):
         own = apply(merging.shares, lib, self, peak, like=like)
         of_all = total(lib.xp.stack([share for share in own if share is not None]))
         shares = merging.Shares(*(of_all[i, ...] for i in range(of_all.shape[0])))
-        merged: SoftmaxStatistics = apply(merging.whole, lib, self, peak, shares, like=self)
+        merged: SoftmaxStatistics = apply(merging.part_of_all, lib, self, peak, shares, like=self)
         return merged
 
     def logsumexp(self) -> Any:

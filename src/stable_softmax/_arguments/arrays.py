@@ -13,7 +13,7 @@ from stable_softmax._libraries import is_array
 from stable_softmax._libraries.standard import Library, native_dtype
 
 
-def kept_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
+def cached_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
     """Cache a function of a library and of values that are not arrays, if its results depend on nothing else.
 
     In some libraries, results also depend on settings, such as JAX's `jax_enable_x64`.
@@ -22,7 +22,7 @@ def kept_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(lib: Library, *arguments: Any) -> Any:
-        if lib.keeps_plans:
+        if lib.caches_plans:
             try:
                 return keeping(lib, *arguments)
             except TypeError:  # for arguments that are wrong or not hashable: the function gives the better message
@@ -33,7 +33,7 @@ def kept_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-@kept_if_possible
+@cached_if_possible
 def layout_of(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: Axis, dtype: Any) -> Layout:
     """Check shape and dtype of logits, `axis` and `dtype`, and choose the dtype of the computation."""
     axes = _normalized_axes(axis, len(shape))

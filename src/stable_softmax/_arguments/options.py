@@ -16,15 +16,15 @@ from stable_softmax._arguments.answers import (
     holds_class_ids,
 )
 from stable_softmax._arguments.arrays import (
+    cached_if_possible,
     index_of,
-    kept_if_possible,
     layout_along,
     plain_index,
     remedy_for_index,
     where_of,
 )
 from stable_softmax._arguments.types import Reduction
-from stable_softmax._arguments.values import are_checked, checked_number, checked_probabilities, checked_weights
+from stable_softmax._arguments.values import check_class_ids, checked_number, checked_probabilities, checked_weights
 from stable_softmax._core.criterion import Criterion
 from stable_softmax._core.layout import Layout, Result
 from stable_softmax._execution.run import apply, total
@@ -130,7 +130,7 @@ def criterion_of(
     are_valid = False
     if plan.holds_ids:
         class_ids = class_ids_of(lib, answers, layout, plan.id_dtype)
-        are_valid = are_checked(lib, class_ids, where, ignored_id, answers, layout)
+        are_valid = check_class_ids(lib, class_ids, where, ignored_id, answers, layout)
     else:
         probabilities = checked_probabilities(lib, answers, where, layout.working)
     is_relative = reduction == "mean" and plan.holds_ids
@@ -162,7 +162,7 @@ class _Plan(NamedTuple):
     is_label: bool
 
 
-@kept_if_possible
+@cached_if_possible
 def _plan(
     lib: Library,
     shape: tuple[int, ...],

@@ -15,7 +15,7 @@ from stable_softmax._maths.labels import in_range, is_marked
 _LEAST_TARGET = -1e-3
 
 
-def are_checked(
+def check_class_ids(
     lib: Library, class_ids: Any, where: Any, ignored_id: int | None, reference_answers: Any, layout: Layout
 ) -> bool:
     """Raise for the first class id that is out of range or that `where` excludes, unless it is to be ignored.

@@ -8,7 +8,7 @@ import numpy as np
 from stable_softmax._core import trees
 from stable_softmax._core.kernel import Kernel
 from stable_softmax._core.layout import BLOCK_BYTES, Block, Layout, Result, block_of, blocks_of, is_large, is_short
-from stable_softmax._execution.rows import kept, run_on_rows
+from stable_softmax._execution.rows import run_on_rows, stored_results
 from stable_softmax._execution.workers import for_each, get_workers
 from stable_softmax._libraries.standard import Library
 
@@ -31,7 +31,7 @@ def _run_on_blocks(
     blocks = list(enumerate(blocks_of(layout, strides, lib.block_factor())))
     in_columns = is_short(layout, strides, lib.short_rows)
     if len(blocks) == 1 and not in_columns:  # no copy into an output is needed
-        return kept(lib, run_on_rows(kernel, lib, layout, logits, operands, layout.axes), layout, results)
+        return stored_results(lib, run_on_rows(kernel, lib, layout, logits, operands, layout.axes), layout, results)
     in_place = "classes" in results and not in_columns and len(layout.axes) == 1 and layout.dtype == layout.working
     outputs = tuple(_empty_result(lib, logits, layout, result, len(blocks)) for result in results)
     run_on_block: Any = _run_on_columns if in_columns else run_on_rows
@@ -44,7 +44,7 @@ def _run_on_blocks(
             for output, result in zip(outputs, results, strict=True)
         ]
         into = {"into": places[results.index("classes")]} if in_place else {}
-        values = kept(lib, run_on_block(kernel, lib, layout, *parts, layout.axes, **into), layout, results)
+        values = stored_results(lib, run_on_block(kernel, lib, layout, *parts, layout.axes, **into), layout, results)
         for place, value in zip(places, values, strict=True):
             if value is not place:
                 place[...] = lib.xp.reshape(value, place.shape)

@@ -15,7 +15,7 @@ from stable_softmax._core import trees
 from stable_softmax._core.kernel import Kernel, Pieces
 from stable_softmax._core.layout import Layout, Result
 from stable_softmax._execution.blocks import run_in_memory
-from stable_softmax._execution.rows import kept, sum_of_all
+from stable_softmax._execution.rows import stored_results, sum_of_all
 from stable_softmax._libraries import library_of
 from stable_softmax._libraries.refusals import refuse_masked
 from stable_softmax._libraries.standard import Library
@@ -64,7 +64,7 @@ def _results_of_chunk(
     kernel: Kernel, layout: Layout, results: tuple[Result, ...], lib: Library, logits: Any, operands: Any
 ) -> tuple[Any, ...]:
     own = layout._replace(shape=tuple(logits.shape))
-    return kept(lib, run_in_memory(kernel, lib, own, logits, operands, results), layout, results)
+    return stored_results(lib, run_in_memory(kernel, lib, own, logits, operands, results), layout, results)
 
 
 def _with_whole_rows(logits: Any, layout: Layout) -> Any:
@@ -99,7 +99,7 @@ def _run_on_pieces(
 
     def of_rows(lib: Library, part: Any, operands: Any) -> Any:
         values = pieces.rows(lib, part, operands, axes=layout.axes)
-        return kept(lib, values if isinstance(values, tuple) else (values,), layout, by_row)
+        return stored_results(lib, values if isinstance(values, tuple) else (values,), layout, by_row)
 
     rows = _merged_as_tree(pieces.merged, _map_chunks(part, logits, operands, axis=axis, **declared), axis)
     by_row = tuple(result for result in results if result != "classes")

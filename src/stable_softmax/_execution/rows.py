@@ -13,10 +13,10 @@ def run_on_rows(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, axes: tuple[int, ...], **into: Any
 ) -> tuple[Any, ...]:
     """Return an array for each result, perhaps in the memory `into`; for a total, the terms to add."""
-    if lib.writes and len(axes) == 1 and not lib.is_steady(logits, operands, axes[0]):
+    if lib.writes and len(axes) == 1 and not lib.is_in_fixed_order(logits, operands, axes[0]):
         if not _is_arranged(lib, logits, axes[0]):
             return _run_on_views(kernel, lib, layout, logits, operands, axes, **into)
-        logits, operands = lib.steady(logits, operands, axes[0])
+        logits, operands = lib.in_fixed_order(logits, operands, axes[0])
     if logits.dtype != layout.working:
         logits = lib.convert(logits, layout.working)
     values = kernel.whole(lib, logits, operands, axes=axes, **into)
@@ -51,7 +51,9 @@ def _run_on_views(
     )
 
 
-def kept(lib: Library, values: tuple[Any, ...], layout: Layout, results: tuple[Result, ...]) -> tuple[Any, ...]:
+def stored_results(
+    lib: Library, values: tuple[Any, ...], layout: Layout, results: tuple[Result, ...]
+) -> tuple[Any, ...]:
     """Return the results of a block or a chunk in the form that is stored; for a total, their sum."""
 
     def kept(value: Any, result: Result) -> Any:

@@ -130,7 +130,7 @@ def _swept(lib: Library, function: Any, arrays: tuple[Any, ...], settings: Setti
         wide = {"bias"} if lib.multiplies_narrow(given["weight"]) else {"weight", "bias"}
         given |= {name: lib.convert(array, settings.working) for name, array in given.items() if name in wide}
         if "where" in given:
-            given["weight"], marks = projection.finite_and_marks(lib, given["weight"], settings.working)
+            given["weight"], marks = projection.finite_and_nan_column(lib, given["weight"], settings.working)
             given["bias"] = given.get("bias", 0) + marks[:, 0]  # NaN for a class whose weights are not finite
         in_rows = {name: array for name, array in given.items() if _has_rows(name, array)}
         whole = {name: array for name, array in given.items() if name not in in_rows}
@@ -174,16 +174,16 @@ def _block_of(lib: Library, settings: Settings, arrays: dict[str, Any]) -> _Bloc
     features, weight, bias = (fields.pop(name, None) for name in ("features", "weight", "bias"))
     criterion = Criterion(**fields)
     counted = counted_of(lib, criterion, axis=1)
-    features = projection.of_counted(lib, features, counted)
+    features = projection.zero_uncounted(lib, features, counted)
     terms = [] if bias is None else [bias[None, :]]
     if criterion.where is not None:
-        features, marks = projection.finite_and_marks(lib, features, settings.working)
+        features, marks = projection.finite_and_nan_column(lib, features, settings.working)
         terms.append(marks)
     projected = projection.projected(lib, features, weight, settings.working)
-    logits = projected = apply(projection.shifted, lib, projected, *terms)
+    logits = projected = apply(projection.with_terms, lib, projected, *terms)
     if settings.softcap is not None:
         # The derivatives of the cap are products, too, which would pass NaN on.
-        projected = projection.of_counted(lib, zero_excluded(lib, criterion.where, projected), counted)
+        projected = projection.zero_uncounted(lib, zero_excluded(lib, criterion.where, projected), counted)
         logits = apply(partial(projection.capped, softcap=settings.softcap), lib, projected)
     layout = Layout(tuple(logits.shape), (1,), settings.working, settings.working)
     return _Block(features, weight, criterion, counted, projected, logits, layout)
@@ -203,5 +203,5 @@ def _gradients_of_block(
     if settings.softcap is not None:
         through_cap = partial(projection.through_cap, softcap=settings.softcap)
         gradient = apply(through_cap, lib, gradient, block.projected)
-    of_features, sums = projection.pulled_back(lib, gradient, block.features, block.weight, settings.wanted, sums)
-    return [values, *(projection.of_counted(lib, rows, block.counted) for rows in of_features)], sums
+    of_features, sums = projection.gradients_of(lib, gradient, block.features, block.weight, settings.wanted, sums)
+    return [values, *(projection.zero_uncounted(lib, rows, block.counted) for rows in of_features)], sums

@@ -54,7 +54,7 @@ def _mixed(given: dict[str, Any]) -> str:
 
 def _own(lib: Library, array: Any) -> Any:
     """Return an array in the form that the computation needs; a NumPy array becomes one of the library."""
-    return lib.from_numpy(array) if is_of_numpy(array) and lib.takes_numpy else lib.own(array)
+    return lib.from_numpy(array) if is_of_numpy(array) and lib.takes_numpy else lib.prepared(array)
 
 
 def is_of_numpy(array: object) -> bool:

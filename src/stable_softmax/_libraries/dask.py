@@ -15,7 +15,7 @@ class Dask(Library):
     has_chunks = True
     takes_numpy = True
 
-    def own(self, array: Any) -> Any:
+    def prepared(self, array: Any) -> Any:
         """Return an array without chunks of length 0, which Dask cannot reshape or take the maximum of."""
         if all(0 not in sizes for sizes in array.chunks):
             return array

@@ -26,7 +26,7 @@ class JAX(Library):
         """Whether an array on a mesh with explicit axes is split along an axis, by its type."""
         return jax.typeof(array).sharding.spec[axis] is not None
 
-    def merges(self, array: Any, axes: tuple[int, ...]) -> bool:
+    def merges_axes(self, array: Any, axes: tuple[int, ...]) -> bool:
         return not any(self.is_split(array, axis) for axis in axes)
 
     def records(self, *arrays: Any) -> bool:

@@ -24,7 +24,7 @@ class NumPy(Library):
 
     reads_values = True
     writes = True
-    keeps_plans = True
+    caches_plans = True
     runs_on_one_thread = True
     short_rows = _SHORT
 
@@ -39,7 +39,7 @@ class NumPy(Library):
     def dtype_named(self, name: str) -> Any:
         return getattr(np, name) if hasattr(np, name) else numpy_dtype_named(name)
 
-    def own(self, array: Any) -> Any:
+    def prepared(self, array: Any) -> Any:
         """Return an instance of a subclass as a plain NumPy array, in the byte order of the machine."""
         return array if type(array) is np.ndarray else self.from_numpy(array)
 
@@ -154,10 +154,10 @@ class NumPy(Library):
     def with_neighbours(self, array: Any) -> Any:
         return array if self.are_neighbours(array, -1) else np.ascontiguousarray(array)
 
-    def is_steady(self, logits: Any, _operands: Any, axis: int) -> bool:
+    def is_in_fixed_order(self, logits: Any, _operands: Any, axis: int) -> bool:
         return logits.flags.c_contiguous and axis == logits.ndim - 1
 
-    def steady(self, logits: Any, operands: Any, axis: int) -> tuple[Any, Any]:
+    def in_fixed_order(self, logits: Any, operands: Any, axis: int) -> tuple[Any, Any]:
         """Return logits whose results have the same order in memory for any number of rows.
 
         Logits are copied if NumPy would store results with another axis than the class axis closest together: if rows

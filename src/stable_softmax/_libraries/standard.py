@@ -31,7 +31,7 @@ class Library:
     #: Whether the library's own functions accept NumPy arrays beside its own.
     takes_numpy = False
     #: Whether plans depend only on the metadata of arrays, and may be cached.
-    keeps_plans = False
+    caches_plans = False
     #: Whether each operation runs on one thread, so that several threads may share the work on one array.
     runs_on_one_thread = False
     #: Rows of at most this many classes are worth copying to get few long operations instead of many short ones.
@@ -55,7 +55,7 @@ class Library:
         """Whether an axis is known to be split over devices, so that no entry can be picked by an index along it."""
         return False
 
-    def merges(self, _array: Any, _axes: tuple[int, ...]) -> bool:
+    def merges_axes(self, _array: Any, _axes: tuple[int, ...]) -> bool:
         """Whether several axes are worth merging into one, on one device."""
         return self.reads_values
 
@@ -109,7 +109,7 @@ class Library:
 
     # Arguments and results
 
-    def own(self, array: Any) -> Any:
+    def prepared(self, array: Any) -> Any:
         """Return an array of the library in the form that the computation needs."""
         return array
 
@@ -309,11 +309,11 @@ class Library:
         """Return an array whose entries along its last axis are adjacent in memory."""
         return array
 
-    def is_steady(self, _logits: Any, _operands: Any, _axis: int) -> bool:
-        """Whether it is obvious that `steady` would change nothing, and that the class axis is the last in memory."""
+    def is_in_fixed_order(self, _logits: Any, _operands: Any, _axis: int) -> bool:
+        """Whether `in_fixed_order` obviously changes nothing, and the class axis is the last in memory."""
         return False
 
-    def steady(self, logits: Any, operands: Any, _axis: int) -> tuple[Any, Any]:
+    def in_fixed_order(self, logits: Any, operands: Any, _axis: int) -> tuple[Any, Any]:
         """Return arrays whose results have the same order in memory for any number of rows."""
         return logits, operands
 

@@ -219,7 +219,7 @@ class EagerOnCPU(Eager):
     def with_neighbours(self, array: Any) -> Any:
         return array if array.stride(-1) == 1 else array.contiguous()
 
-    def steady(self, logits: Any, operands: Any, axis: int) -> tuple[Any, Any]:
+    def in_fixed_order(self, logits: Any, operands: Any, axis: int) -> tuple[Any, Any]:
         """Return arrays whose results have the same order in memory for any number of rows.
 
         Arrays are copied if results would be stored with another axis than the class axis closest together: if rows

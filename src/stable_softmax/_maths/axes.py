@@ -9,7 +9,7 @@ from stable_softmax._libraries.standard import Library
 
 def can_merge(lib: Library, array: Any, axes: tuple[int, ...]) -> bool:
     """Whether these are several axes that can be merged into one on one device."""
-    return len(axes) > 1 and lib.merges(array, axes)
+    return len(axes) > 1 and lib.merges_axes(array, axes)
 
 
 def along_one_axis(lib: Library, function: Callable[..., Any], array: Any, axes: tuple[int, ...]) -> Any:

@@ -153,7 +153,7 @@ def shares(lib: Library, part: Any, peak: Peak) -> Shares:
     )
 
 
-def whole(lib: Library, part: Any, peak: Peak, total: Shares) -> Any:
+def part_of_all(lib: Library, part: Any, peak: Peak, total: Shares) -> Any:
     """Return the part that those of all processes form together, of the same type as that of one process."""
     several, leaders = total.leads > 1, lib.xp.where(total.leads < 1, 1, total.leads)  # none leads if all are NaN
     slope = total.slope / leaders

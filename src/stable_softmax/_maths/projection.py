@@ -18,14 +18,14 @@ def projected(lib: Library, features: Any, weight: Any, dtype: Any) -> Any:
     return lib.contract(features, weight, (1, 1), dtype)
 
 
-def shifted(lib: Library, projection: Any, *terms: Any) -> Any:
+def with_terms(lib: Library, projection: Any, *terms: Any) -> Any:
     """Return the projection plus terms that broadcast to it, such as the bias."""
     for term in terms:
         projection = projection + lib.convert(term, projection.dtype)
     return projection
 
 
-def pulled_back(
+def gradients_of(
     lib: Library, gradient: Any, features: Any, weight: Any, wanted: tuple[bool, ...], sums: Any
 ) -> tuple[list[Any], list[Any]]:
     """Return the gradient with respect to features, and those with respect to weight and bias, from that of the logits.
@@ -45,7 +45,7 @@ def pulled_back(
     return of_features, totals
 
 
-def finite_and_marks(lib: Library, rows: Any, dtype: Any) -> tuple[Any, Any]:
+def finite_and_nan_column(lib: Library, rows: Any, dtype: Any) -> tuple[Any, Any]:
     """Return rows with 0 for entries that are not finite, and a column with NaN for rows that had one, else 0.
 
     A product of these rows with 0 is not NaN, and neither are its derivatives. Callers add the column to the product
@@ -55,7 +55,7 @@ def finite_and_marks(lib: Library, rows: Any, dtype: Any) -> tuple[Any, Any]:
     return _finite(lib, rows), lib.nan_where(is_marked, lib.xp.zeros_like(is_marked, dtype=dtype))
 
 
-def of_counted(lib: Library, rows: Any, counted: Any) -> Any:
+def zero_uncounted(lib: Library, rows: Any, counted: Any) -> Any:
     """Return rows with 0 for examples that do not count, since products with 0 would pass their NaN on."""
     return rows if counted is None else lib.xp.where(counted, rows, 0)
 
