@@ -167,10 +167,9 @@ class NumPy(Library):
         if logits.flags.c_contiguous:
             return logits, operands
         steps = [stride for stride, length in zip(logits.strides, logits.shape, strict=True) if length > 1]
-        has_gaps = logits.itemsize not in steps
-        return np.ascontiguousarray(logits) if has_gaps or is_unsteady(
-            logits, logits.strides, axis
-        ) else logits, operands
+        if logits.itemsize not in steps or is_unsteady(logits, logits.strides, axis):
+            logits = np.ascontiguousarray(logits)
+        return logits, operands
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
         del like
