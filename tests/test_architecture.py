@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import stable_softmax
+from stable_softmax._core.criterion import DIFFERENTIABLE, Criterion
 
 ROOT = Path(stable_softmax.__file__).parent
 FLOORS = ["_core", "_libraries", "_maths", "_execution", "_arguments"]  # and above them the root
@@ -47,6 +48,13 @@ def test_one_floor_alone_asks_which_library_an_array_is_of():
         assert found <= ALLOWED.get(path.name, set()), path
         own = {module for node in nodes_of(path) for module in modules_in(node) if "_libraries." in module}
         assert {module.rpartition(".")[2] for module in own} <= {"common", "differentiable", "refusals", "standard"}
+
+
+def test_each_field_of_the_criterion_has_derivatives_or_cannot_have_any():
+    """One that is missing would have derivative 0 in the loss of projected features."""
+    without = {"class_ids", "where", "divisor", "ignored_id", "are_valid", "is_label"}
+    assert {*DIFFERENTIABLE} | without == {*Criterion._fields}
+    assert not {*DIFFERENTIABLE} & without
 
 
 def test_private_names_of_libraries_stand_in_one_file():

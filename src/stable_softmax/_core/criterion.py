@@ -2,6 +2,9 @@
 
 from typing import Any, NamedTuple
 
+#: The fields that users may differentiate with respect to.
+DIFFERENTIABLE = ("probabilities", "class_weights", "label_smoothing", "z_loss")
+
 
 class Criterion(NamedTuple):
     """Class ids or target probabilities, and the options; arrays that are not given are None.

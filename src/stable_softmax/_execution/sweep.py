@@ -8,7 +8,7 @@ features, the logits are smaller than the weight.
 from functools import partial
 from typing import Any, NamedTuple
 
-from stable_softmax._core.criterion import Criterion
+from stable_softmax._core.criterion import DIFFERENTIABLE, Criterion
 from stable_softmax._core.layout import Layout
 from stable_softmax._execution.run import apply, run
 from stable_softmax._execution.run import total as total_of
@@ -63,12 +63,9 @@ def total(lib: Library, *arrays: Any, settings: Settings) -> Any:
     respect to arrays of the options, each block is computed again.
     """
     options = dict(zip(settings.names, arrays[2:], strict=True))
-    floating = [options[name] for name in _DIFFERENTIABLE & options.keys()]
+    floating = [options[name] for name in DIFFERENTIABLE if name in options]
     function = _total.value if lib.records(*floating) else _TOTALS[len(settings.wanted)]
     return function(lib, *arrays, settings=settings)
-
-
-_DIFFERENTIABLE = {"probabilities", "class_weights", "label_smoothing", "z_loss"}
 
 
 @differentiable

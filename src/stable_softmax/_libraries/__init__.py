@@ -32,9 +32,7 @@ def library_of(*arrays: Any) -> Library:
 
         return TRACED
     xp = array_namespace(*arrays)
-    library = _LIBRARIES.get(xp)
-    if library is None:
-        library = _LIBRARIES[xp] = _library(xp)
+    library = _LIBRARIES.get(xp) or _library(xp)
     return library.for_arrays(*arrays)
 
 
@@ -53,7 +51,8 @@ def _compiling_torch() -> Any:
 
 def _library(xp: ModuleType) -> Library:
     name = _MODULES.get(xp.__name__)
-    if name is None:
+    if name is None:  # and nothing is kept: some libraries make a new namespace each time
         return Library(xp)
     library: Library = import_module(f"stable_softmax._libraries.{name}").LIBRARY
+    _LIBRARIES[xp] = library
     return library
