@@ -191,7 +191,9 @@ def _starts_of_rows(shape: tuple[int, ...], axis: int) -> Any:
     after = math.prod(shape[axis + 1 :])
     rows = (*shape[:axis], 1, *shape[axis + 1 :])
     starts = np.arange(math.prod(shape[:axis])) * (shape[axis] * after)
-    return (starts[:, None] + np.arange(after)).reshape(rows)
+    places = (starts[:, None] + np.arange(after)).reshape(rows)
+    places.flags.writeable = False  # since they are kept
+    return places
 
 
 _kept_starts = lru_cache(maxsize=128)(_starts_of_rows)
