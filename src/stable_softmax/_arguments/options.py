@@ -137,10 +137,17 @@ def criterion_of(
     if options.class_weights is not None:
         weights = _class_weights_of(lib, options.class_weights, layout)
         weights = checked_weights(lib, weights, layout.working, is_relative)
-    is_label = plan.is_label and where is None and weights is None and ignored_id is None
-    smoothing, z_loss, divisor = plan.label_smoothing, plan.z_loss, plan.divisor
     criterion = Criterion(
-        class_ids, probabilities, where, weights, smoothing, z_loss, divisor, ignored_id, are_valid, is_label
+        class_ids=class_ids,
+        probabilities=probabilities,
+        where=where,
+        class_weights=weights,
+        label_smoothing=plan.label_smoothing,
+        z_loss=plan.z_loss,
+        divisor=plan.divisor,
+        ignored_id=ignored_id,
+        are_valid=are_valid,
+        is_label=plan.is_label and where is None and weights is None and ignored_id is None,
     )
     if is_relative and not (weights is None and ignored_id is None):
         criterion = _with_weight_divisor(lib, criterion, layout)

@@ -216,9 +216,14 @@ def _targets(weight: Any, given: Criterion) -> Targets:
     """Return the targets without those of smoothing; `weight` is that of the label's class, None for 1."""
     kept = 1.0 if is_off(given.label_smoothing) else 1 - given.label_smoothing
     counted = None if given.ignored_id is None else given.class_ids != given.ignored_id
-    z_loss = None if is_off(given.z_loss) else given.z_loss
-    scale = kept if weight is None else kept * weight
-    return Targets(given.class_ids, scale, None, counted, given.where, z_loss, given.divisor)
+    return Targets(
+        given.class_ids,
+        scale=kept if weight is None else kept * weight,
+        counted=counted,
+        where=given.where,
+        z_loss=None if is_off(given.z_loss) else given.z_loss,
+        divisor=given.divisor,
+    )
 
 
 def with_largest_weight(

@@ -56,9 +56,16 @@ def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
     else:
         targets = _hard_targets(lib, logits, criterion, counted, axis)
     class_ids, scale, others = targets
-    z_loss = None if is_off(criterion.z_loss) else criterion.z_loss
-    are_valid = criterion.are_valid or criterion.class_ids is None
-    return logits, Targets(class_ids, scale, others, counted, criterion.where, z_loss, criterion.divisor, are_valid)
+    return logits, Targets(
+        class_ids,
+        scale=scale,
+        others=others,
+        counted=counted,
+        where=criterion.where,
+        z_loss=None if is_off(criterion.z_loss) else criterion.z_loss,
+        divisor=criterion.divisor,
+        are_valid=criterion.are_valid or criterion.class_ids is None,
+    )
 
 
 def counted_of(lib: Library, criterion: Criterion, axis: int) -> Any:
