@@ -313,9 +313,9 @@ class Library:
         """Whether `in_fixed_order` obviously changes nothing, and the class axis is the last in memory."""
         return False
 
-    def in_fixed_order(self, logits: Any, operands: Any, _axis: int) -> tuple[Any, Any]:
+    def in_fixed_order(self, logits: Any, operands: Any, axis: int) -> tuple[Any, Any]:
         """Return arrays whose results have the same order in memory for any number of rows."""
-        return logits, operands
+        raise NotImplementedError
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
         """Return uninitialized memory on the device of an array."""
@@ -333,7 +333,7 @@ class Library:
 
     def evaluate(self, function: Any, *arrays: Any, **options: Any) -> Any:
         """Return the value of a differentiable function, in a form that the library can differentiate."""
-        return function.value(self, *arrays, **options)
+        raise NotImplementedError
 
     def compiled(self, function: Callable[..., Any], *arrays: Any, **options: Any) -> Any:
         """Return `function(library, *arrays, **options)`, compiled once for arrays of the same shapes and dtypes.

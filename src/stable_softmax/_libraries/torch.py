@@ -207,9 +207,6 @@ class EagerOnCPU(Eager):
             return None
         return torch.softmax(logits, axis, out=into)
 
-    def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
-        del terms, axes  # terms are added one after another
-
     def strides_of(self, array: Any) -> tuple[int, ...]:
         return tuple(array.stride())
 
