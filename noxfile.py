@@ -50,6 +50,7 @@ def install(session, *requirements):
 def tests(session, backend):
     """Run the tests with one array library; arguments go to pytest, such as `-m thorough` for those that take long."""
     install(session, "-e", *BACKENDS[backend], *group("test"))
+    session.env["OMP_NUM_THREADS"] = "1"  # one for each of pytest's processes, which are as many as processors
     if session.posargs or session.python != CURRENT:
         session.run(*PYTEST, "--backend", backend, *session.posargs)
         return
