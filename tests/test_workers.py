@@ -9,7 +9,7 @@ import pytest
 
 import stable_softmax
 from stable_softmax import get_workers, set_workers
-from stable_softmax._maths import normalization
+from stable_softmax._maths import kernels
 
 pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering]
 
@@ -33,13 +33,13 @@ def test_results_are_the_same_bits_for_any_number_of_workers(shape, dtype):
 
 def test_the_work_is_shared_and_no_thread_is_left(monkeypatch):
     seen = set()
-    kernel = normalization.softmax
+    kernel = kernels.SOFTMAX.whole
 
     def noted(*arguments, **options):
         seen.add(threading.current_thread())
         return kernel(*arguments, **options)
 
-    monkeypatch.setattr(normalization, "softmax", noted)
+    monkeypatch.setattr(kernels.SOFTMAX, "whole", noted)
     before = threading.enumerate()
     with set_workers(2):
         stable_softmax.softmax(np.zeros((60_000, 100)))
@@ -52,7 +52,7 @@ def test_what_a_worker_raises_arrives(monkeypatch):
     def failing(*_arguments, **_options):
         raise MemoryError("no more")
 
-    monkeypatch.setattr(normalization, "softmax", failing)
+    monkeypatch.setattr(kernels.SOFTMAX, "whole", failing)
     before = threading.enumerate()
     with set_workers(2), pytest.raises(MemoryError, match="no more"):
         stable_softmax.softmax(np.zeros((60_000, 100)))

@@ -1,21 +1,22 @@
 """The kernels: what the public functions compute of whole rows, and of rows whose classes lie in several pieces."""
 
+import math
 from functools import partial
 
 from stable_softmax._core.kernel import Kernel, Pieces
-from stable_softmax._maths import masks, merging, objective, pieces
+from stable_softmax._maths import masks, merging, normalization, objective, pieces
 
 _part_of_losses = partial(pieces.with_largest_weight, pieces.part_of_losses)
 _part_of_derivatives = partial(pieces.with_largest_weight, pieces.part_of_derivatives)
 
 # Operand: the mask, or None.
 SOFTMAX = Kernel(
-    masks.masked_softmax,
+    partial(masks.normalized, normalization.softmax, 0.0),
     "classes",
     pieces=Pieces(pieces.part_of_logsumexp, merging.merged, entries=pieces.softmax_of_piece),
 )
 LOG_SOFTMAX = Kernel(
-    masks.masked_log_softmax,
+    partial(masks.normalized, normalization.log_softmax, -math.inf),
     "classes",
     pieces=Pieces(pieces.part_of_logsumexp, merging.merged, entries=pieces.log_softmax_of_piece),
 )

@@ -1,22 +1,11 @@
 """Softmax, log-softmax and logsumexp with a mask of classes, along any axes, also of rows without classes."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths import normalization
 from stable_softmax._maths.axes import along_one_axis, can_merge
-
-
-def masked_softmax(lib: Library, logits: Any, where: Any, axes: tuple[int, ...], into: Any = None) -> Any:
-    """Return the softmax of the classes that `where` keeps, and 0 for the others."""
-    return _normalized(lib, normalization.softmax, logits, where, axes, into, excluded=0.0)
-
-
-def masked_log_softmax(lib: Library, logits: Any, where: Any, axes: tuple[int, ...], into: Any = None) -> Any:
-    """Return the log-softmax of the classes that `where` keeps, and -inf for the others."""
-    return _normalized(lib, normalization.log_softmax, logits, where, axes, into, excluded=-math.inf)
 
 
 def masked_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...]) -> Any:
@@ -30,15 +19,16 @@ def masked_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...
     return lib.xp.where(any_left, totals, -lib.xp.inf)
 
 
-def _normalized(
-    lib: Library,
+def normalized(
     function: Callable[..., Any],
+    excluded: float,
+    lib: Library,
     logits: Any,
     where: Any,
     axes: tuple[int, ...],
-    into: Any,
-    excluded: float,
+    into: Any = None,
 ) -> Any:
+    """Return the function of the classes that `where` keeps, and a number for the others."""
     if 0 in logits.shape and _is_empty(logits, axes):
         return logits * 1
     if where is None:

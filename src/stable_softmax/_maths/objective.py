@@ -14,7 +14,7 @@ from stable_softmax._libraries.standard import Library
 from stable_softmax._maths import crossentropy as of_label
 from stable_softmax._maths.normalization import log_softmax, logsumexp, softmax
 from stable_softmax._maths.sums import accurate_sum, sum_of_products
-from stable_softmax._maths.targets import Targets, is_plain, targets_of, zero_excluded
+from stable_softmax._maths.targets import Targets, targets_of, zero_excluded
 
 
 class Terms(NamedTuple):
@@ -30,17 +30,16 @@ def losses(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...
     """Return the losses divided by the divisor."""
     logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
     plain = of_label.crossentropy(lib, logits, targets.class_ids, rule=rule)
-    return _over_divisor(plain, targets) if is_plain(targets) else _loss(lib, plain, logits, targets, axes)
+    return _over_divisor(plain, targets) if targets.is_plain else _loss(lib, plain, logits, targets, axes)
 
 
 def gradient(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the gradient of the losses divided by the divisor."""
     logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
-    if is_plain(targets):
-        rows = of_label.crossentropy_gradient(lib, logits, targets.class_ids, rule=rule, into=into)
+    rows = of_label.crossentropy_gradient(lib, logits, targets.class_ids, rule=rule, into=into)
+    if targets.is_plain:
         return zero_excluded(lib, targets.where, rows)
-    plain = of_label.crossentropy_gradient(lib, logits, targets.class_ids, rule=rule)
-    return gradient_from_terms(lib, plain, _terms(lib, logits, targets, axes), targets)
+    return gradient_from_terms(lib, rows, _terms(lib, logits, targets, axes), targets)
 
 
 def losses_and_gradient(
@@ -48,10 +47,9 @@ def losses_and_gradient(
 ) -> tuple[Any, Any]:
     """Return the losses and their gradient, both divided by the divisor."""
     logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
-    if is_plain(targets):
-        plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, rule=rule, into=into)
+    plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, rule=rule, into=into)
+    if targets.is_plain:
         return _over_divisor(plain, targets), zero_excluded(lib, targets.where, rows)
-    plain, rows = of_label.crossentropy_and_gradient(lib, logits, targets.class_ids, rule=rule)
     terms = _terms(lib, logits, targets, axes)
     return _loss(lib, plain, logits, targets, axes), gradient_from_terms(lib, rows, terms, targets)
 
@@ -63,10 +61,9 @@ def hessian_product(
     vector, criterion = operands
     logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
     vector = _zero_uncounted(lib, lib.convert(vector, logits.dtype), targets)
-    if is_plain(targets):
-        rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, rule=rule, into=into)
+    rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, rule=rule, into=into)
+    if targets.is_plain:
         return zero_excluded(lib, targets.where, rows)
-    rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, rule=rule)
     terms = _terms(lib, logits, targets, axes)
     return hessian_from_terms(lib, rows, lambda p: sum_of_products(lib, p, vector, axes), terms, targets)
 
@@ -74,10 +71,9 @@ def hessian_product(
 def hessian_diagonal(lib: Library, logits: Any, criterion: Criterion, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return the diagonal of the Hessian of each loss, divided by the divisor."""
     logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
-    if is_plain(targets):
-        rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, rule=rule, into=into)
+    rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, rule=rule, into=into)
+    if targets.is_plain:
         return zero_excluded(lib, targets.where, rows)
-    rows = of_label.hessian_diagonal(lib, logits, targets.class_ids, rule=rule)
     return hessian_from_terms(lib, rows, lambda p: p, _terms(lib, logits, targets, axes), targets)
 
 
@@ -86,7 +82,7 @@ def _logits_and_targets(
 ) -> tuple[Any, Targets, of_label.Rule]:
     """Return the logits that count, their targets, and how the functions of a label compare them."""
     logits, targets = targets_of(lib, logits, criterion, axes[0])
-    divisor = targets.divisor if is_plain(targets) else 1
+    divisor = targets.divisor if targets.is_plain else 1
     return logits, targets, of_label.Rule(axes[0], targets.are_valid, divisor)
 
 

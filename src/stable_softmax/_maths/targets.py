@@ -34,18 +34,15 @@ class Targets(NamedTuple):
     divisor: Any = 1
     #: Whether all class ids are known to be in range.
     are_valid: bool = False
-
-
-# Not a property, which the compiler of PyTorch 2.10 refuses.
-def is_plain(targets: Targets) -> bool:
-    """Whether the targets are a plain label, perhaps with excluded classes."""
-    return targets.scale is None and targets.others is None and targets.counted is None and targets.z_loss is None
+    #: Whether the targets are a plain label, perhaps with excluded classes.
+    is_plain: bool = False
 
 
 def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tuple[Any, Targets]:
     """Return the logits, with -inf for excluded classes and 0 for examples that do not count, and their targets."""
     if criterion.is_label:
-        return logits, Targets(criterion.class_ids, divisor=criterion.divisor, are_valid=criterion.are_valid)
+        are_valid = criterion.are_valid
+        return logits, Targets(criterion.class_ids, divisor=criterion.divisor, are_valid=are_valid, is_plain=True)
     if criterion.where is not None:
         logits = lib.xp.where(criterion.where, logits, -lib.xp.inf)
     counted = counted_of(lib, criterion, axis)
@@ -56,15 +53,17 @@ def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
     else:
         targets = _hard_targets(lib, logits, criterion, counted, axis)
     class_ids, scale, others = targets
+    z_loss = None if is_off(criterion.z_loss) else criterion.z_loss
     return logits, Targets(
         class_ids,
         scale=scale,
         others=others,
         counted=counted,
         where=criterion.where,
-        z_loss=None if is_off(criterion.z_loss) else criterion.z_loss,
+        z_loss=z_loss,
         divisor=criterion.divisor,
         are_valid=criterion.are_valid or criterion.class_ids is None,
+        is_plain=scale is None and others is None and counted is None and z_loss is None,
     )
 
 
