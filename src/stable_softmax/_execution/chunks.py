@@ -113,7 +113,7 @@ def _run_on_pieces(
     return tuple(taken)
 
 
-def _map_chunks(function: Callable[..., Any], *operands: Any, axis: int | None = None, **declared: Any) -> Any:
+def _map_chunks(function: Callable[..., Any], *operands: Any, axis: Any = None, **declared: Any) -> Any:
     """Return `function(lib, *operands)` of each chunk of the operands' arrays, aligned with those of the first array.
 
     If `axis` is given, the function also gets the number of the chunk along it.
@@ -121,12 +121,11 @@ def _map_chunks(function: Callable[..., Any], *operands: Any, axis: int | None =
     first, *others = trees.arrays_of(operands)
     tree = trees.without_arrays(operands)
 
-    def on_chunk(*arrays: Any, block_id: tuple[int, ...] | None = None) -> Any:
-        number = {} if axis is None or block_id is None else {"number": block_id[axis]}
+    def on_chunk(*arrays: Any, **number: int) -> Any:
         return _on_chunk(function)(*trees.rebuilt(tree, list(arrays)), **number)
 
     def on_numbered_chunk(*arrays: Any, block_id: tuple[int, ...]) -> Any:
-        return on_chunk(*arrays, block_id=block_id)
+        return on_chunk(*arrays, number=block_id[axis])
 
     aligned = (_aligned(array, first) for array in others)
     return first.map_blocks(on_chunk if axis is None else on_numbered_chunk, *aligned, **declared)

@@ -16,7 +16,7 @@ from stable_softmax._libraries.differentiable import differentiable
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths import kernels, projection
 from stable_softmax._maths.sums import sum_of_products
-from stable_softmax._maths.targets import counted_of, zero_excluded
+from stable_softmax._maths.targets import counted_of, zero_excluded, zero_uncounted
 
 #: Memory of a block's logits, to be multiplied by a factor for the device.
 _BLOCK_BYTES = 1 << 25
@@ -171,7 +171,7 @@ def _block_of(lib: Library, settings: Settings, arrays: dict[str, Any]) -> _Bloc
     features, weight, bias = (fields.pop(name, None) for name in ("features", "weight", "bias"))
     criterion = Criterion(**fields)
     counted = counted_of(lib, criterion, axis=1)
-    features = projection.zero_uncounted(lib, features, counted)
+    features = zero_uncounted(lib, counted, features)  # products with 0 would pass their NaN on
     terms = [] if bias is None else [bias[None, :]]
     if criterion.where is not None:
         features, marks = projection.finite_and_nan_column(lib, features, settings.working)
@@ -180,7 +180,7 @@ def _block_of(lib: Library, settings: Settings, arrays: dict[str, Any]) -> _Bloc
     logits = projected = apply(projection.with_terms, lib, projected, *terms)
     if settings.softcap is not None:
         # The derivatives of the cap are products, too, which would pass NaN on.
-        projected = projection.zero_uncounted(lib, zero_excluded(lib, criterion.where, projected), counted)
+        projected = zero_uncounted(lib, counted, zero_excluded(lib, criterion.where, projected))
         logits = apply(partial(projection.capped, softcap=settings.softcap), lib, projected)
     layout = Layout(tuple(logits.shape), (1,), settings.working, settings.working)
     return _Block(features, weight, criterion, counted, projected, logits, layout)
@@ -201,4 +201,4 @@ def _gradients_of_block(
         through_cap = partial(projection.through_cap, softcap=settings.softcap)
         gradient = apply(through_cap, lib, gradient, block.projected)
     of_features, sums = projection.gradients_of(lib, gradient, block.features, block.weight, settings.wanted, sums)
-    return [values, *(projection.zero_uncounted(lib, rows, block.counted) for rows in of_features)], sums
+    return [values, *(zero_uncounted(lib, block.counted, rows) for rows in of_features)], sums

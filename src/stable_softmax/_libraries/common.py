@@ -25,8 +25,7 @@ def common_library(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
     lib = _library_of(given)
     for name, array in given.items():
         _check_known_shape(name, array)
-    own = lib.on_one_mesh({name: _own(lib, array) for name, array in given.items()})
-    return lib.for_arrays(*own.values()), own
+    return lib, lib.on_one_mesh({name: _own(lib, array) for name, array in given.items()})
 
 
 def _check_known_shape(name: str, array: Any) -> None:

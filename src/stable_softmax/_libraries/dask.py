@@ -14,6 +14,7 @@ class Dask(Library):
 
     has_chunks = True
     takes_numpy = True
+    adds_as_tree = True
 
     def prepared(self, array: Any) -> Any:
         """Return an array without chunks of length 0, which Dask cannot reshape or take the maximum of."""
@@ -28,9 +29,6 @@ class Dask(Library):
         if values.dtype == dtype:
             return values
         return values.map_blocks(lambda chunk: library_of(chunk).convert(chunk, dtype), dtype=dtype)
-
-    def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
-        return self.xp.sum(terms, axis=axes, keepdims=True)
 
     def contract(
         self, first: Any, second: Any, axes: tuple[int, int], dtype: Any, like: Any = None, total: Any = None

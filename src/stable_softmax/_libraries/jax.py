@@ -21,6 +21,7 @@ class JAX(Library):
 
     differentiates = True
     takes_numpy = True
+    adds_as_tree = True
 
     def is_split(self, array: Any, axis: int) -> bool:
         """Whether an array on a mesh with explicit axes is split along an axis, by its type."""
@@ -59,9 +60,6 @@ class JAX(Library):
         # An array without a device moves to that of the others. Their `device` is a sharding, which may not fit.
         del like
         return xp.arange(length, dtype=dtype)
-
-    def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
-        return xp.sum(terms, axis=axes, keepdims=True)
 
     def contract(
         self, first: Any, second: Any, axes: tuple[int, int], dtype: Any, like: Any = None, total: Any = None

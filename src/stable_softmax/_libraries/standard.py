@@ -30,6 +30,8 @@ class Library:
     has_chunks = False
     #: Whether the library's own functions accept NumPy arrays beside its own.
     takes_numpy = False
+    #: Whether sums over axes are known to be added nearly as a tree.
+    adds_as_tree = False
     #: Whether plans depend only on the metadata of arrays, and may be cached.
     caches_plans = False
     #: Whether each operation runs on one thread, so that several threads may share the work on one array.
@@ -252,9 +254,9 @@ class Library:
         """Return the probabilities from the library's own softmax if one pass is faster than several; else None."""
         return None
 
-    def tree_sum(self, _terms: Any, _axes: tuple[int, ...]) -> Any:
-        """Return the sum over axes if the library is known to add nearly as a tree; else None."""
-        return None
+    def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
+        """Return the sum over axes, of a library that adds nearly as a tree."""
+        return self.xp.sum(terms, axis=axes, keepdims=True)
 
     def sum(self, terms: Any, axis: int) -> Any:
         """Return the sum over an axis of at most `longest_sum` terms, keeping it with length 1."""

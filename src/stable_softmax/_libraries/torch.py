@@ -25,6 +25,7 @@ class Torch(Library):
     """Tensors that are traced: by a compiler, a tracer or a function transform, or because they are of a subclass."""
 
     differentiates = True
+    adds_as_tree = True
 
     def for_arrays(self, *arrays: Any) -> Library:
         if torch.compiler.is_compiling():  # pragma: no cover - traced, never run
@@ -90,7 +91,7 @@ class Torch(Library):
 
     def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
         is_for_cpu = torch.compiler.is_compiling() and bool(terms.is_cpu) and not hasattr(terms, "placements")
-        return self.sum_in_vectors(terms, axes) if is_for_cpu else xp.sum(terms, axis=axes, keepdims=True)
+        return self.sum_in_vectors(terms, axes) if is_for_cpu else super().tree_sum(terms, axes)
 
     def sum_in_vectors(self, terms: Any, axes: tuple[int, ...]) -> Any:
         """Return the sum over axes, perhaps of unknown length, where the compiler adds vectors one by one."""
@@ -156,7 +157,7 @@ class Torch(Library):
         # A trace cannot hold a function with several results.
         if torch.jit.is_tracing() or not self.records(*arrays):
             return own.value(self, *arrays)
-        if not internals.KNOWS_TRANSFORMATIONS:  # pragma: no cover - in versions that nobody has seen yet
+        if not internals.KNOWS_TRANSFORMATIONS:
             return _ReverseMode.apply(own, *arrays) if is_recorded else own.value(self, *arrays)
         is_done, values = internals.without_vmap(lambda *given: _of(given).evaluate(own, *given), *arrays)
         if is_done:
@@ -183,9 +184,6 @@ class Eager(Torch):
         # Autograd may have saved rows that it records.
         return rows.scatter(*positions, values) if rows.requires_grad else rows.scatter_(*positions, values)
 
-    def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
-        return xp.sum(terms, axis=axes, keepdims=True)
-
     def softmax(self, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
         (axis, *more) = axes
         return torch.softmax(logits, axis, out=into) if not more and logits.is_contiguous() else None
@@ -196,6 +194,7 @@ class EagerOnCPU(Eager):
 
     reads_values = True
     writes = True
+    adds_as_tree = False
 
     def softmax(self, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
         """Return the probabilities in one pass; None for rows that are too short for its vectors.

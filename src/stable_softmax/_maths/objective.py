@@ -14,7 +14,7 @@ from stable_softmax._libraries.standard import Library
 from stable_softmax._maths import crossentropy as of_label
 from stable_softmax._maths.normalization import log_softmax, logsumexp, softmax
 from stable_softmax._maths.sums import accurate_sum, sum_of_products
-from stable_softmax._maths.targets import Targets, targets_of, zero_excluded
+from stable_softmax._maths.targets import Targets, targets_of, zero_excluded, zero_uncounted
 
 
 class Terms(NamedTuple):
@@ -60,7 +60,7 @@ def hessian_product(
     """Return the Hessian of each loss times its vector, the first operand, divided by the divisor."""
     vector, criterion = operands
     logits, targets, rule = _logits_and_targets(lib, logits, criterion, axes)
-    vector = _zero_uncounted(lib, lib.convert(vector, logits.dtype), targets)
+    vector = _zero_unused(lib, lib.convert(vector, logits.dtype), targets)
     rows = of_label.hessian_product(lib, vector, logits, targets.class_ids, rule=rule, into=into)
     if targets.is_plain:
         return zero_excluded(lib, targets.where, rows)
@@ -105,7 +105,7 @@ def loss_from_terms(
         loss = loss + of_others()
     if targets.z_loss is not None:
         loss = loss + _penalty(lib, targets.z_loss, log_total())
-    return _over_divisor(_zero_ignored(lib, loss, targets), targets)
+    return _over_divisor(zero_uncounted(lib, targets.counted, loss), targets)
 
 
 def gradient_from_terms(lib: Library, plain: Any, terms: Terms, targets: Targets) -> Any:
@@ -115,7 +115,7 @@ def gradient_from_terms(lib: Library, plain: Any, terms: Terms, targets: Targets
         rows = rows + _towards_all_targets(lib, terms.probabilities(), 0, terms, targets)
     if targets.others is not None:
         rows = rows - targets.others
-    return _zero_uncounted(lib, _over_divisor(rows, targets), targets)
+    return _zero_unused(lib, _over_divisor(rows, targets), targets)
 
 
 def hessian_from_terms(lib: Library, plain: Any, slope_of: Callable[[Any], Any], terms: Terms, targets: Targets) -> Any:
@@ -124,7 +124,7 @@ def hessian_from_terms(lib: Library, plain: Any, slope_of: Callable[[Any], Any],
     if targets.z_loss is not None:
         probabilities = terms.probabilities()
         rows = rows + _penalty_curvature(lib, probabilities, slope_of(probabilities), targets)
-    return _zero_uncounted(lib, _over_divisor(rows, targets), targets)
+    return _zero_unused(lib, _over_divisor(rows, targets), targets)
 
 
 def _terms(lib: Library, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Terms:
@@ -194,10 +194,6 @@ def _but_for_zero(lib: Library, weights: Any, values: Any) -> Any:
     return lib.xp.where((weights == 0) & lib.xp.isinf(values), 0, values)
 
 
-def _zero_uncounted(lib: Library, rows: Any, targets: Targets) -> Any:
-    """Return derivatives with 0 for excluded classes and ignored examples, as autodiff gives them."""
-    return _zero_ignored(lib, zero_excluded(lib, targets.where, rows), targets)
-
-
-def _zero_ignored(lib: Library, rows: Any, targets: Targets) -> Any:
-    return rows if targets.counted is None else lib.xp.where(targets.counted, rows, 0)
+def _zero_unused(lib: Library, rows: Any, targets: Targets) -> Any:
+    """Return derivatives with 0 for excluded classes and ignored examples, as autodiff has them."""
+    return zero_uncounted(lib, targets.counted, zero_excluded(lib, targets.where, rows))

@@ -15,7 +15,7 @@ from stable_softmax._maths import merging, objective
 from stable_softmax._maths.exponentials import difference
 from stable_softmax._maths.labels import in_range, is_entry, is_marked, ones_along, relative_ids
 from stable_softmax._maths.sums import accurate_sum
-from stable_softmax._maths.targets import Targets, class_weights_of, is_off, zero_excluded
+from stable_softmax._maths.targets import Targets, class_weights_of, is_off, masked_logits, zero_excluded
 
 _LAG_UNIT = 2.0**20
 
@@ -72,7 +72,7 @@ def merged_with_weights(lib: Library, first: merging.Part, second: merging.Part)
 def part_of_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...], first_class: int) -> merging.Part:
     """Return the part of a piece for the logsumexp."""
     del first_class
-    return merging.without_label(lib, _masked(lib, logits, where), axes)
+    return merging.without_label(lib, masked_logits(lib, where, logits), axes)
 
 
 def part_of_statistics(
@@ -154,7 +154,7 @@ def softmax_of_piece(
 ) -> Any:
     """Return the probabilities of the classes of a piece."""
     del axes, first_class
-    probabilities = _entries_of(lib, _masked(lib, logits, where), part).probabilities
+    probabilities = _entries_of(lib, masked_logits(lib, where, logits), part).probabilities
     return probabilities if where is None else lib.xp.where(where, probabilities, 0)
 
 
@@ -163,7 +163,7 @@ def log_softmax_of_piece(
 ) -> Any:
     """Return the log-probabilities of the classes of a piece."""
     del axes, first_class
-    shifted = _below_maximum(lib, _masked(lib, logits, where), part)
+    shifted = _below_maximum(lib, masked_logits(lib, where, logits), part)
     rows = lib.xp.where(lib.xp.isfinite(part.maximum), shifted - merging.log_total_of(lib, part), lib.xp.nan)
     return rows if where is None else lib.xp.where(where, rows, -lib.xp.inf)
 
@@ -254,7 +254,7 @@ def _smoothing_share(lib: Library, part: merging.Part, given: Criterion, axis: i
 
 def _own_classes(lib: Library, logits: Any, given: Criterion, axis: int, first_class: int) -> tuple[Any, Any]:
     """Return a piece's logits, -inf for excluded classes, 0 for ignored examples, and the labels among its classes."""
-    logits = _masked(lib, logits, given.where)
+    logits = masked_logits(lib, given.where, logits)
     if given.class_ids is None:
         return logits, None
     class_ids = relative_ids(lib, given.class_ids, first_class)
@@ -263,11 +263,6 @@ def _own_classes(lib: Library, logits: Any, given: Criterion, axis: int, first_c
     if given.ignored_id is not None:
         logits = lib.xp.where(given.class_ids == given.ignored_id, 0, logits)
     return logits, class_ids
-
-
-def _masked(lib: Library, logits: Any, where: Any) -> Any:
-    """Return logits with -inf for excluded classes."""
-    return logits if where is None else lib.xp.where(where, logits, -lib.xp.inf)
 
 
 def _column(columns: Any, given: Criterion, axis: int, name: str) -> Any:

@@ -55,11 +55,6 @@ def finite_and_nan_column(lib: Library, rows: Any, dtype: Any) -> tuple[Any, Any
     return _finite(lib, rows), lib.nan_where(is_marked, lib.xp.zeros_like(is_marked, dtype=dtype))
 
 
-def zero_uncounted(lib: Library, rows: Any, counted: Any) -> Any:
-    """Return rows with 0 for examples that do not count, since products with 0 would pass their NaN on."""
-    return rows if counted is None else lib.xp.where(counted, rows, 0)
-
-
 @differentiable
 def _finite(lib: Library, rows: Any) -> Any:
     """Return rows with 0 for entries that are not finite.

@@ -17,10 +17,8 @@ def accurate_sum(lib: Library, terms: Any, axes: tuple[int, ...]) -> Any:
         axes = tuple(axis for axis in axes if terms.shape[axis] != 1) or axes[:1]
         if can_merge(lib, terms, axes):
             return along_one_axis(lib, accurate_sum, terms, axes)
-    if not lib.reads_values:
-        total = lib.tree_sum(terms, axes)
-        if total is not None:
-            return total
+    if lib.adds_as_tree:
+        return lib.tree_sum(terms, axes)
     for axis in axes:
         if lib.adds_at_once(terms, axis):
             terms = lib.sum(terms, axis)

@@ -43,11 +43,9 @@ def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
     if criterion.is_label:
         are_valid = criterion.are_valid
         return logits, Targets(criterion.class_ids, divisor=criterion.divisor, are_valid=are_valid, is_plain=True)
-    if criterion.where is not None:
-        logits = lib.xp.where(criterion.where, logits, -lib.xp.inf)
+    logits = masked_logits(lib, criterion.where, logits)
     counted = counted_of(lib, criterion, axis)
-    if counted is not None:
-        logits = lib.xp.where(counted, logits, 0)
+    logits = zero_uncounted(lib, counted, logits)
     if criterion.class_ids is None:
         targets = _soft_targets(lib, logits, criterion, axis)
     else:
@@ -85,7 +83,7 @@ def example_weights(lib: Library, class_ids: Any, class_weights: Any, axis: int,
     # A class id out of range makes the loss NaN, whatever the divisor is.
     valid = lib.xp.where(in_range(class_ids, class_weights.shape[axis]), class_ids, 0)
     weights = class_weights_of(lib, class_weights, valid, axis)
-    return weights if counted is None else lib.xp.where(counted, weights, 0)
+    return zero_uncounted(lib, counted, weights)
 
 
 def scale_root(lib: Library, weights: Any) -> Any:
@@ -114,8 +112,7 @@ def _hard_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any,
     class_ids, smoothing = criterion.class_ids, criterion.label_smoothing
     if criterion.where is not None:
         class_ids = lib.xp.where(is_marked(lib, criterion.where, class_ids, logits.shape, axis), class_ids, -1)
-    if counted is not None:
-        class_ids = lib.xp.where(counted, class_ids, 0)
+    class_ids = zero_uncounted(lib, counted, class_ids)
     scale = None
     if criterion.class_weights is not None:
         scale = class_weights_of(lib, criterion.class_weights, class_ids, axis)
@@ -168,9 +165,19 @@ def _smoothing(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
     )
 
 
+def masked_logits(lib: Library, where: Any, logits: Any) -> Any:
+    """Return logits with -inf for the classes that `where` excludes."""
+    return logits if where is None else lib.xp.where(where, logits, -lib.xp.inf)
+
+
 def zero_excluded(lib: Library, where: Any, values: Any) -> Any:
     """Return the values, with 0 for excluded classes."""
     return values if where is None else lib.xp.where(where, values, 0)
+
+
+def zero_uncounted(lib: Library, counted: Any, values: Any) -> Any:
+    """Return the values, with 0 for examples that do not count."""
+    return values if counted is None else lib.xp.where(counted, values, 0)
 
 
 def is_off(number: Any) -> bool:
