@@ -1,7 +1,6 @@
 """The arguments of a loss, checked and converted to the form that the computation needs."""
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
@@ -47,9 +46,8 @@ class Loss(NamedTuple):
     vector: Any
 
 
-@dataclass(kw_only=True, eq=False)
-class Options:
-    """The options of a loss as the caller passes them, but with 0-d arrays of NumPy as scalars."""
+class Options(NamedTuple):
+    """The options of a loss as the caller passes them."""
 
     where: Any
     class_weights: Any
@@ -58,25 +56,6 @@ class Options:
     z_loss: Any
     reduction: Reduction
     dtype: Any
-
-    def __post_init__(self) -> None:
-        if type(self.label_smoothing) is not float:
-            self.label_smoothing = _number("label_smoothing", self.label_smoothing)
-        if type(self.z_loss) is not float:
-            self.z_loss = _number("z_loss", self.z_loss)
-
-    def arrays(self) -> dict[str, Any]:
-        """Return the options that are arrays, by name."""
-        arrays = {}
-        if self.where is not None:
-            arrays["where"] = self.where
-        if self.class_weights is not None:
-            arrays["class_weights"] = self.class_weights
-        if type(self.label_smoothing) is not float and not isinstance(self.label_smoothing, Real):
-            arrays["label_smoothing"] = self.label_smoothing
-        if type(self.z_loss) is not float and not isinstance(self.z_loss, Real):
-            arrays["z_loss"] = self.z_loss
-        return arrays
 
 
 def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **vector: Any) -> Loss:
@@ -99,14 +78,22 @@ def with_own_arrays(given: dict[str, Any], options: Options) -> tuple[Library, d
 
     The dtype of the result depends on the first array.
     """
-    of_options = options.arrays()
-    given = given | of_options
+    arrays = {}
+    is_plain = options.where is options.class_weights is None
+    if not (is_plain and type(options.label_smoothing) is type(options.z_loss) is float):
+        numbers = {name: _number(name, getattr(options, name)) for name in ("label_smoothing", "z_loss")}
+        options = options._replace(**numbers)
+        arrays = {name: getattr(options, name) for name in ("where", "class_weights")}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
+        arrays |= {name: number for name, number in numbers.items() if not isinstance(number, Real)}
+        given = given | arrays
     lib, own = common_library(given)
-    if own is not given:
-        arrays = {name: own[name] for name in of_options}
-        dtype = lib.autocast_dtype(next(iter(own.values()))) if options.dtype is None else options.dtype
-        options = Options(**(options.__dict__ | arrays | {"dtype": dtype}))
-    return lib, own, options
+    if own is given:
+        return lib, own, options
+    changes = {name: own[name] for name in arrays}
+    if options.dtype is None:
+        changes["dtype"] = lib.autocast_dtype(next(iter(own.values())))
+    return lib, own, options._replace(**changes)
 
 
 def criterion_of(

@@ -9,7 +9,6 @@ from stable_softmax._libraries.refusals import check_is_array, type_name_of
 from stable_softmax._libraries.standard import Library
 
 _NUMPY = (np.ndarray, np.generic)
-_PLAIN_NUMPY = {np.ndarray}
 
 
 def common_library(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
@@ -17,8 +16,13 @@ def common_library(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
 
     NumPy arrays may be mixed with those of a library whose own functions accept NumPy arrays.
     """
-    if {*map(type, given.values())} == _PLAIN_NUMPY:  # the most frequent case
-        return library_of(next(iter(given.values()))), given
+    for array in given.values():
+        if type(array) is not np.ndarray:
+            return _converted(given)
+    return library_of(array), given  # plain NumPy arrays: the most frequent case
+
+
+def _converted(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
     for name, array in given.items():
         if type(array) is not np.ndarray:
             check_is_array(name, array)
