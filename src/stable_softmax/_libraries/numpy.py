@@ -64,7 +64,7 @@ class NumPy(Library):
         return array.reshape(shape)
 
     def expand_dims(self, array: Any, axis: int) -> Any:
-        return array.reshape((*array.shape[:axis], 1, *array.shape[axis:]))
+        return array[(slice(None),) * axis + (None,)]
 
     def squeeze(self, array: Any, axes: tuple[int, ...]) -> Any:
         return array.squeeze(axes)
@@ -93,13 +93,19 @@ class NumPy(Library):
     def is_any(self, values: Any) -> bool:
         return bool(np.count_nonzero(values))
 
-    def lie_within(self, values: Any, largest: float) -> bool:
+    def lie_within(self, values: Any, largest: float, smallest: float = 0.0) -> bool:
         unsigned = _UNSIGNED.get(values.dtype.char)
         if unsigned is None:
-            return super().lie_within(values, largest)
-        # As unsigned integers, positive numbers keep their order, below negative numbers and NaN.
+            return super().lie_within(values, largest, smallest)
+        if values.size == 0:
+            return True
+        # As unsigned integers, positive numbers keep their order, below negative numbers, -0.0 and NaN.
         bits = values.view(unsigned)
-        return values.size == 0 or bits.item(bits.argmax()) <= _bits_of(values.dtype.type, largest)
+        is_enough = smallest == 0 or values.item(bits.argmin()) >= smallest
+        return is_enough and 0 < values.item(bits.argmax()) <= largest
+
+    def starts_within(self, values: Any, largest: float) -> bool:
+        return values.size == 0 or abs(values.item(0)) <= largest
 
     def are_in_range(self, class_ids: Any, classes: int) -> bool:
         # As unsigned integers, the negative ones are the largest.
@@ -128,6 +134,9 @@ class NumPy(Library):
             columns = terms.reshape(-1, terms.shape[axis]).T.copy()
             return _sum_of_columns(columns).reshape(*terms.shape[:axis], 1)
         return np.add.reduce(terms, axis=axis, keepdims=True)
+
+    def sum_of_all(self, values: Any) -> Any:
+        return np.add.reduce(values.reshape(-1))  # by halves, down to 128 terms
 
     def adds_at_once(self, terms: Any, axis: int) -> bool:
         return terms.shape[axis] <= _SHORT or terms.shape[axis] <= self.longest_sum(terms, axis)
@@ -197,11 +206,6 @@ def _starts_of_rows(shape: tuple[int, ...], axis: int) -> Any:
 
 
 _kept_starts = lru_cache(maxsize=128)(_starts_of_rows)
-
-
-@cache
-def _bits_of(kind: Any, number: float) -> int:
-    return int(kind(number).view(_UNSIGNED[np.dtype(kind).char]))
 
 
 def _sum_of_columns(columns: Any) -> Any:

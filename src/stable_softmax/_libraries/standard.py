@@ -207,26 +207,34 @@ class Library:
         xp = self.xp
         if hasattr(xp, "take_along_axis"):
             return xp.take_along_axis(rows, indices, axis=axis)
-        shape = (1,) * axis + (-1,) + (1,) * (rows.ndim - axis - 1)
-        chosen = xp.reshape(self.indices_along(rows.shape[axis], indices, indices.dtype), shape) == indices
+        chosen = self.is_at(rows, indices, axis)
         if rows.dtype == xp.bool:
             return xp.any(chosen & rows, axis=axis, keepdims=True)
         return xp.sum(xp.where(chosen, rows, xp.zeros_like(rows)), axis=axis, keepdims=True)
 
-    def positions_of(self, _rows: Any, _indices: Any, _axis: int) -> Any:
-        """Return the positions in rows of indices along an axis, one for each row; None if the library has none.
+    def is_at(self, rows: Any, indices: Any, axis: int) -> Any:
+        """Return a mask of the entries of rows at indices along an axis, one for each row."""
+        length = rows.shape[axis]
+        if self.is_known(length) and length < 2**31:  # compilers compare twice as many small integers at once
+            is_inside = (indices >= 0) & (indices < length)
+            indices = self.xp.where(is_inside, self.xp.astype(indices, self.xp.int32), -1)
+        shape = (1,) * axis + (-1,) + (1,) * (rows.ndim - axis - 1)
+        return self.xp.reshape(self.indices_along(length, indices, indices.dtype), shape) == indices
 
-        The positions are valid for all arrays of the shape of the rows.
-        """
-        return None
+    def positions_of(self, _rows: Any, indices: Any, axis: int) -> Any:
+        """Return the positions in arrays of the shape of the rows of indices along an axis, one for each row."""
+        return indices, axis
 
     def pick(self, rows: Any, positions: Any) -> Any:
         """Return the entries of rows at positions."""
-        raise NotImplementedError
+        indices, axis = positions
+        if self.is_split(rows, axis):
+            return self.xp.sum(self.xp.where(self.is_at(rows, indices, axis), rows, 0), axis=axis, keepdims=True)
+        return self.entries_along(rows, indices, axis)
 
     def put(self, rows: Any, positions: Any, values: Any) -> Any:
-        """Return the rows with values at positions, in the same memory if nothing else uses it."""
-        raise NotImplementedError
+        """Return the rows with values at positions, in the same memory if the library can write to it."""
+        return self.xp.where(self.is_at(rows, *positions), values, rows)
 
     # Tests of values, if these can be read
 
@@ -234,9 +242,13 @@ class Library:
         """Whether any value is true or nonzero."""
         return bool(self.xp.count_nonzero(values))
 
-    def lie_within(self, values: Any, largest: float) -> bool:
-        """Whether all values are known to lie in [0, largest]."""
-        return 0 in values.shape or bool(self.xp.min(values) >= 0 and self.xp.max(values) <= largest)
+    def lie_within(self, values: Any, largest: float, smallest: float = 0.0) -> bool:
+        """Whether all values are known to lie in [smallest, largest], where `smallest` is not negative."""
+        return 0 in values.shape or bool(self.xp.min(values) >= smallest and self.xp.max(values) <= largest)
+
+    def starts_within(self, _values: Any, _largest: float) -> bool:
+        """Whether the first value is at most this far from 0, or not known: a glance where it costs next to nothing."""
+        return True
 
     def are_in_range(self, class_ids: Any, classes: int) -> bool:
         """Whether all class ids lie in [0, classes), without a temporary array."""
@@ -261,6 +273,10 @@ class Library:
     def sum(self, terms: Any, axis: int) -> Any:
         """Return the sum over an axis of at most `longest_sum` terms, keeping it with length 1."""
         return self.xp.sum(terms, axis=axis, keepdims=True)
+
+    def sum_of_all(self, _values: Any) -> Any:
+        """Return the sum of all values, added nearly as a tree; None if that needs several steps."""
+        return None
 
     def adds_at_once(self, terms: Any, axis: int) -> bool:
         """Whether an axis has at most `longest_sum` terms or an unknown number."""

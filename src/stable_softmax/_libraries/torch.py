@@ -173,16 +173,14 @@ class Eager(Torch):
     def overwrites(self, *arrays: Any) -> bool:
         return not self.records(*arrays)
 
-    def positions_of(self, rows: Any, indices: Any, axis: int) -> Any:
-        del rows
-        return axis, indices
-
     def pick(self, rows: Any, positions: Any) -> Any:
-        return rows.gather(*positions)
+        indices, axis = positions
+        return rows.gather(axis, indices)
 
     def put(self, rows: Any, positions: Any, values: Any) -> Any:
+        indices, axis = positions
         # Autograd may have saved rows that it records.
-        return rows.scatter(*positions, values) if rows.requires_grad else rows.scatter_(*positions, values)
+        return rows.scatter(axis, indices, values) if rows.requires_grad else rows.scatter_(axis, indices, values)
 
     def softmax(self, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
         (axis, *more) = axes

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from stable_softmax._libraries.differentiable import differentiable
 from stable_softmax._libraries.standard import Library
-from stable_softmax._maths.exponentials import computed, difference, for_each_row, quotient, weights_of
-from stable_softmax._maths.labels import Place, entry, in_range, place_of, with_entry
+from stable_softmax._maths.exponentials import computed, difference, for_each_row, quotient, weigh
+from stable_softmax._maths.labels import Place, entry, in_range, place_of
 from stable_softmax._maths.normalization import covariance_product, softmax
 from stable_softmax._maths.sums import accurate_sum, sum_of_products
 
@@ -96,8 +96,8 @@ def variance(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None)
     rule, leaders = Rule(axis, are_valid=True), lib.xp.argmax(logits, axis=axis, keepdims=True)
     split = _split_at_label(lib, logits, leaders, rule, into)
     sides = lib.xp.abs(_gradient(lib, split, rule))  # `1 - p` at the leader, and `p` elsewhere
-    largest = quotient(lib, split.weight, split.rest + split.weight, split.shift)
-    return sides * with_entry(lib, 1 - sides, split.place, axis, largest)
+    largest = quotient(lib, split.weight, split.total, split.shift)
+    return sides * lib.put(1 - sides, split.place.positions, largest)
 
 
 @variance.has_jvp
@@ -120,6 +120,8 @@ def hessian_diagonal(lib: Library, logits: Any, class_ids: Any, rule: Rule, into
 class _Split(NamedTuple):
     """The weights of rows, separated into that of the label and the others."""
 
+    #: Sum of all weights.
+    total: Any
     #: Weights with 0 at the label, in memory that nothing else uses.
     others: Any
     #: Sum of the other weights.
@@ -129,27 +131,30 @@ class _Split(NamedTuple):
     #: Function that returns its logarithm.
     log_weight: Callable[[], Any]
     place: Place
-    #: Shift of the weights, as from `weights_of`.
+    #: Shift of the weights, as `weigh` gives it.
     shift: Any
 
 
 def _split_at_label(lib: Library, logits: Any, class_ids: Any, rule: Rule, into: Any = None) -> _Split:
     axis = rule.axis
     place = place_of(lib, logits, class_ids, axis, rule.are_valid)
-    weights, shift = weights_of(lib, logits, (axis,), into)
 
-    def log_weight() -> Any:
-        # Needed only if the label's weight is tiny, so that the largest weight is among the others.
-        own_shift = shift
-        if own_shift is None:
-            own_shift = lib.maximum(logits, (axis,)) - lib.xp.log(lib.maximum(others, (axis,)))
-        return difference(lib, entry(lib, logits, place, axis), own_shift)
+    def split(weights: Any, shift: Any) -> _Split:
+        def log_weight() -> Any:
+            # Needed only if the label's weight is tiny, so that the largest weight is among the others.
+            own_shift = shift
+            if own_shift is None:
+                own_shift = lib.maximum(logits, (axis,)) - lib.xp.log(lib.maximum(others, (axis,)))
+            return difference(lib, entry(lib, logits, place), own_shift)
 
-    # Compilers fetch an entry of the logits more cheaply than one of their exponentials, which are not stored.
-    is_there = lib.reads_values or shift is None
-    weight = entry(lib, weights, place, axis) if is_there else lib.xp.exp(log_weight())
-    others = with_entry(lib, weights, place, axis, 0)
-    return _Split(others, accurate_sum(lib, others, (axis,)), weight, log_weight, place, shift)
+        # Compilers fetch an entry of the logits more cheaply than one of their exponentials, which are not stored.
+        is_there = lib.reads_values or shift is None
+        weight = entry(lib, weights, place) if is_there else lib.xp.exp(log_weight())
+        others = lib.put(weights, place.positions, 0)
+        rest = accurate_sum(lib, others, (axis,))
+        return _Split(rest + weight, others, rest, weight, log_weight, place, shift)
+
+    return weigh(split, lib, logits, (axis,), into)
 
 
 def _loss(lib: Library, split: _Split, axis: int) -> Any:
@@ -169,8 +174,8 @@ def _loss(lib: Library, split: _Split, axis: int) -> Any:
 
 
 def _gradient(lib: Library, split: _Split, rule: Rule) -> Any:
-    numerators = with_entry(lib, split.others, split.place, rule.axis, -split.rest)
-    return quotient(lib, numerators, split.rest + split.weight, split.shift, rule.divisor)
+    numerators = lib.put(split.others, split.place.positions, -split.rest)
+    return quotient(lib, numerators, split.total, split.shift, rule.divisor)
 
 
 def _loss_factors(lib: Library, logits: Any, class_ids: Any, rule: Rule) -> Any:

@@ -4,35 +4,63 @@ Softmax, loss and gradient need only weights that are proportional to the probab
 shift `s` that brings them into the range of the dtype.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.sums import sum_without_maximum
 
+Split = TypeVar("Split", bound=tuple[Any, ...])
 
-def weights_of(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> tuple[Any, Any]:
-    """Return weights and the shift `z - log(w)`: one number for each row, or one for all rows.
+# Where values can be read, rows are not shifted if their maximum is at least this and at most a number for each dtype.
+# With the lower limit, e**2 times the rounding error of a weight that underflows is still far below the smallest normal
+# number; with the upper one, the sum of any number of weights is in range.
+_SMALLEST = -2.0
+_LARGEST_OF_FLOAT32, _LARGEST_OF_FLOAT64 = 31.0, 511.0
 
-    The fastest form is chosen: the library's own probabilities in one pass, whose sum is 1 except for rounding and
-    whose shift is unknown (None); or else exponentials. These need no shift, and no pass to subtract it, if values can
-    be read and are in range.
+
+def weigh(
+    function: Callable[[Any, Any], Split], lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None
+) -> Split:
+    """Return `function(weights, shift)` for the fastest weights that are accurate; its first entry is their sum.
+
+    The shift is `z - log(w)`: one number for each row, or one for all rows. It is unknown (None) for the library's own
+    probabilities in one pass, whose sum is 1 except for rounding. The function may overwrite the weights.
     """
-    xp = lib.xp
     probabilities = lib.softmax(logits, axes, into)
     if probabilities is not None:
-        return probabilities, None
+        return function(probabilities, None)
+    if lib.reads_values:
+        return _weigh_by_values(function, lib, logits, axes, into)
     maximum = lib.maximum(logits, axes)
-    if not lib.reads_values:
-        return xp.exp(difference(lib, logits, maximum)), maximum
-    # Logits that are not shifted are not rounded either. After the shift, a row's maximum is at least 0, so that
-    # underflow is negligible, and so small that its exponential times any number of classes is in range, even after
-    # rounding.
-    largest = 31.0 if logits.dtype == xp.float32 else 511.0
-    if lib.lie_within(maximum, largest):
-        return xp.exp(logits) if into is None else xp.exp(logits, out=into), 0.0
-    shift = maximum - lib.clip(maximum, 0.0, largest)
-    return lib.in_place(xp.exp, difference(lib, logits, shift, into)), shift
+    return function(lib.xp.exp(difference(lib, logits, maximum)), maximum)
+
+
+def _weigh_by_values(
+    function: Callable[[Any, Any], Split], lib: Library, logits: Any, axes: tuple[int, ...], into: Any
+) -> Split:
+    """Do this for a library whose values can be read: rows whose maximum is in range are not shifted, nor rounded.
+
+    The sum of a row mostly tells that its maximum is in range, which saves two passes. Whether a row is shifted depends
+    on its maximum alone, so that its results have the same bits beside any other rows.
+    """
+    largest = _LARGEST_OF_FLOAT32 if logits.dtype == lib.xp.float32 else _LARGEST_OF_FLOAT64
+    unshifted = None
+    if lib.starts_within(logits, largest):  # else most rows need a shift
+        unshifted = function(computed(lib.xp.exp, logits, into=into), 0.0)
+        # exp(m) <= sum <= classes * exp(m), and 0.1 is room for the rounding of the sum.
+        classes = math.prod(map(logits.shape.__getitem__, axes))
+        if lib.lie_within(unshifted[0], math.exp(largest - 0.1), classes * math.exp(_SMALLEST + 0.1)):
+            return unshifted
+    maximum = lib.maximum(logits, axes)
+    in_range = (maximum >= _SMALLEST) & (maximum <= largest)
+    if unshifted is not None and lib.xp.all(in_range):
+        return unshifted
+    # The maximum becomes at least 0, so that underflow is negligible, and so small that its exponential times any
+    # number of classes is in range, even after rounding.
+    shift = lib.xp.where(in_range, 0, maximum - lib.clip(maximum, 0.0, largest))
+    return function(lib.in_place(lib.xp.exp, difference(lib, logits, shift, into)), shift)
 
 
 def difference(lib: Library, logits: Any, shift: Any, into: Any = None) -> Any:

@@ -11,11 +11,10 @@ from stable_softmax._libraries.standard import Library
 class Place(NamedTuple):
     """The place in each row that its class id points to."""
 
-    class_ids: Any
+    #: Positions in arrays of the shape of the rows.
+    positions: Any
     #: Mask of the class ids in range; None if all are.
     valid: Any
-    #: Positions in arrays of the shape of the rows; None if the library does not address entries by position.
-    positions: Any
 
 
 def is_marked(lib: Library, where: Any, class_ids: Any, shape: tuple[int, ...], axis: int) -> Any:
@@ -32,36 +31,15 @@ def place_of(lib: Library, rows: Any, class_ids: Any, axis: int, are_valid: bool
     `are_valid` says that no class id is invalid.
     """
     if are_valid or (lib.reads_values and lib.are_in_range(class_ids, rows.shape[axis])):
-        return Place(class_ids, None, lib.positions_of(rows, class_ids, axis))
+        return Place(lib.positions_of(rows, class_ids, axis), None)
     valid = in_range(class_ids, rows.shape[axis])
-    inside = lib.xp.where(valid, class_ids, 0)
-    return Place(inside, valid, lib.positions_of(rows, inside, axis))
+    return Place(lib.positions_of(rows, lib.xp.where(valid, class_ids, 0), axis), valid)
 
 
-def entry(lib: Library, rows: Any, place: Place, axis: int) -> Any:
+def entry(lib: Library, rows: Any, place: Place) -> Any:
     """Return each row's entry at its place, or NaN where the class id is out of range."""
-    if place.positions is not None:
-        picked = lib.pick(rows, place.positions)
-    elif lib.is_split(rows, axis):
-        picked = lib.xp.sum(lib.xp.where(is_entry(lib, rows, place.class_ids, axis), rows, 0), axis=axis, keepdims=True)
-    else:
-        picked = lib.entries_along(rows, place.class_ids, axis)
+    picked = lib.pick(rows, place.positions)
     return picked if place.valid is None else lib.nan_where(~place.valid, picked)
-
-
-def with_entry(lib: Library, rows: Any, place: Place, axis: int, value: Any) -> Any:
-    """Return the rows with a value at each row's place, in the same memory if the library can write to it."""
-    if place.positions is None:
-        return lib.xp.where(is_entry(lib, rows, place.class_ids, axis), value, rows)
-    return lib.put(rows, place.positions, value)
-
-
-def is_entry(lib: Library, rows: Any, class_ids: Any, axis: int) -> Any:
-    """Return a mask of the entries that class ids point to."""
-    length = rows.shape[axis]
-    if lib.is_known(length) and length < 2**31:  # compilers compare twice as many small integers at once
-        class_ids = lib.xp.where(in_range(class_ids, length), lib.xp.astype(class_ids, lib.xp.int32), -1)
-    return _along(lib, rows.shape, axis, class_ids) == class_ids
 
 
 def ones_along(lib: Library, rows: Any, axis: int) -> Any:

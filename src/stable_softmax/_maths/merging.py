@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from stable_softmax._libraries.differentiable import differentiable
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.exponentials import difference
-from stable_softmax._maths.labels import entry, in_range, is_entry, place_of
+from stable_softmax._maths.labels import entry, in_range, place_of
 from stable_softmax._maths.normalization import leaders_of, maximum_and_others
 from stable_softmax._maths.sums import sum_of_products
 
@@ -63,7 +63,7 @@ def _statistics(lib: Library, logits: Any, class_ids: Any, axis: int) -> tuple[A
     maximum, tail, *_ = without_label(lib, logits, (axis,))
     has_label = in_range(class_ids, logits.shape[axis])
     place = place_of(lib, logits, xp.where(has_label, class_ids, 0), axis)
-    label = xp.where(has_label, entry(lib, logits, place, axis), 0)
+    label = xp.where(has_label, entry(lib, logits, place), 0)
     lag = xp.where(has_label, -difference(lib, label, xp.where(has_label, _finite(lib, maximum), 0)), 0)
     return maximum, tail, lag, xp.astype(has_label, logits.dtype)
 
@@ -242,6 +242,6 @@ def _slopes(lib: Library, logits: Any, class_ids: Any, axis: int) -> tuple[Any, 
         difference(lib, lib.xp.where(is_finite, maximum, 0), unit)
     )
     has_label = in_range(class_ids, logits.shape[axis])
-    label = lib.xp.astype(is_entry(lib, logits, class_ids, axis), logits.dtype)
+    label = lib.xp.astype(lib.is_at(logits, class_ids, axis), logits.dtype)
     # A single leader is not in the tail. The difference would be 0, but its derivative only nearly 0.
     return leaders, lib.xp.where(leaders == 1, 0, terms), lib.xp.astype(has_label, logits.dtype) * leaders - label

@@ -19,7 +19,7 @@ from stable_softmax._maths.exponentials import (
     exponentials_in_one_pass,
     log_total,
     quotient,
-    weights_of,
+    weigh,
 )
 from stable_softmax._maths.sums import accurate_sum, sum_of_products, sum_without_maximum
 
@@ -27,8 +27,12 @@ from stable_softmax._maths.sums import accurate_sum, sum_of_products, sum_withou
 @differentiable
 def softmax(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return `w / sum(w)`."""
-    weights, shift = weights_of(lib, logits, axes, into)
-    return quotient(lib, weights, accurate_sum(lib, weights, axes), shift)
+
+    def split(weights: Any, shift: Any) -> tuple[Any, Any, Any]:
+        return accurate_sum(lib, weights, axes), weights, shift
+
+    total, weights, shift = weigh(split, lib, logits, axes, into)
+    return quotient(lib, weights, total, shift)
 
 
 @softmax.has_vjp

@@ -13,7 +13,7 @@ from stable_softmax._core.criterion import Criterion
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths import merging, objective
 from stable_softmax._maths.exponentials import difference
-from stable_softmax._maths.labels import in_range, is_entry, is_marked, ones_along, relative_ids
+from stable_softmax._maths.labels import in_range, is_marked, ones_along, relative_ids
 from stable_softmax._maths.sums import accurate_sum
 from stable_softmax._maths.targets import Targets, class_weights_of, is_off, masked_logits, zero_excluded
 
@@ -127,9 +127,7 @@ def gradient_of_piece(
     """Return the gradient of the losses, divided by the divisor, for the logits of a piece and class ids."""
     (axis,) = axes
     class_ids, entries, terms, targets = _targets_and_terms(lib, logits, part, given, axis, first_class)
-    plain = lib.xp.where(
-        is_entry(lib, entries.probabilities, class_ids, axis), -entries.complements, entries.probabilities
-    )
+    plain = lib.xp.where(lib.is_at(entries.probabilities, class_ids, axis), -entries.complements, entries.probabilities)
     if targets.others is not None:
         # For a class with nearly all of the targets and of the probability, all digits of `p * sum(q) - q` cancel. It
         # equals `p * (targets of the others) - q * (probability of the others)`.
@@ -234,7 +232,7 @@ def with_largest_weight(
     if is_off(given.label_smoothing):
         return part
     weights = _weights(lib, logits, given, axis)
-    at_largest = is_entry(lib, weights, lib.xp.argmax(weights, axis=axis, keepdims=True), axis)
+    at_largest = lib.is_at(weights, lib.xp.argmax(weights, axis=axis, keepdims=True), axis)
     others = accurate_sum(lib, lib.xp.where(at_largest, 0, weights), (axis,))
     return part._replace(largest_weight=lib.maximum(weights, (axis,)), other_weights=others)
 

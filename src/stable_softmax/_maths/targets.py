@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from stable_softmax._core.criterion import Criterion
 from stable_softmax._libraries.standard import Library
-from stable_softmax._maths.labels import entry, in_range, is_entry, is_marked, ones_along, place_of, with_entry
+from stable_softmax._maths.labels import entry, in_range, is_marked, ones_along, place_of
 from stable_softmax._maths.sums import accurate_sum
 
 
@@ -122,22 +122,22 @@ def _hard_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any,
     targets = lib.xp.zeros_like(logits) + share * of_classes  # new memory, to be overwritten
     place = place_of(lib, targets, class_ids, axis)
     if scale is None:  # without weights, the label has the largest target
-        others = with_entry(lib, targets, place, axis, 0)
+        others = lib.put(targets, place.positions, 0)
         return class_ids, 1 - smoothing + share, others
-    label = (1 - smoothing) * scale + entry(lib, targets, place, axis)
-    targets = with_entry(lib, targets, place, axis, label)
+    label = (1 - smoothing) * scale + entry(lib, targets, place)
+    targets = lib.put(targets, place.positions, label)
     largest = lib.xp.argmax(targets, axis=axis, keepdims=True)
     largest = lib.xp.where(in_range(class_ids, logits.shape[axis]), largest, class_ids)
     place = place_of(lib, targets, largest, axis)
-    scale = entry(lib, targets, place, axis)
-    return largest, scale, with_entry(lib, targets, place, axis, 0)
+    scale = entry(lib, targets, place)
+    return largest, scale, lib.put(targets, place.positions, 0)
 
 
 def class_weights_of(lib: Library, class_weights: Any, class_ids: Any, axis: int) -> Any:
     """Return the class weight of each class id, or NaN where it is out of range."""
     shape = class_ids.shape
     weights = lib.xp.broadcast_to(class_weights, (*shape[:axis], class_weights.shape[axis], *shape[axis + 1 :]))
-    return entry(lib, weights, place_of(lib, weights, class_ids, axis), axis)
+    return entry(lib, weights, place_of(lib, weights, class_ids, axis))
 
 
 def _soft_targets(lib: Library, logits: Any, criterion: Criterion, axis: int) -> Any:
@@ -149,9 +149,9 @@ def _soft_targets(lib: Library, logits: Any, criterion: Criterion, axis: int) ->
         share, of_classes = _smoothing(lib, logits, criterion, axis)
         targets = (1 - criterion.label_smoothing) * targets + share * of_classes
     largest = lib.xp.argmax(targets, axis=axis, keepdims=True)
-    others = lib.xp.where(is_entry(lib, targets, largest, axis), 0, targets)
+    others = lib.xp.where(lib.is_at(targets, largest, axis), 0, targets)
     # Not a maximum, whose derivative equal targets would share.
-    scale = entry(lib, targets, place_of(lib, targets, largest, axis), axis)
+    scale = entry(lib, targets, place_of(lib, targets, largest, axis))
     return largest, scale, others
 
 
