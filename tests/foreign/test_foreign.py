@@ -196,8 +196,43 @@ def test_errors(run):
             run(function, *arrays)
 
 
-def test_unknown_numbers_of_rows_are_refused():
+def test_one_model_for_any_number_of_rows():
+    """ndonnx knows a length with a name only when the model runs: its shape says None."""
+    import ndonnx
+    import onnxruntime
+
+    def results(z, y, t, w, left):
+        for name in NORMALIZATIONS:
+            yield from (getattr(stable_softmax, name)(z), getattr(stable_softmax, name)(z, where=left))
+        yield stable_softmax.softmax_statistics(z, y).crossentropy()
+        for name in DERIVATIVES:
+            function = getattr(stable_softmax, name)
+            for reduction in ("none", "mean", "sum"):
+                yield from (function(z, y, reduction=reduction), function(z, t, reduction=reduction))
+            more = {"class_weights": w, "label_smoothing": 0.1, "z_loss": 0.1, "reduction": "mean"}
+            yield from (function(z, y, ignore_index=3, **more), function(z, t, where=left, **more))
+
+    arrays = {"z": LOGITS, "y": IDS, "t": TARGETS, "w": WEIGHTS, "left": WHERE}
+    given = {
+        name: ndonnx.argument(
+            shape=array.shape if name == "w" else ("N", *array.shape[1:]), dtype=getattr(ndonnx, array.dtype.name)
+        )
+        for name, array in arrays.items()
+    }
+    named = {f"r{i}": result for i, result in enumerate(flat(tuple(results(**given))))}
+    session = onnxruntime.InferenceSession(ndonnx.build(given, named).SerializeToString())
+    for rows in (6, 4, 1, 0):
+        chosen = {name: array if name == "w" else array[:rows] for name, array in arrays.items()}
+        expected = flat(tuple(results(**chosen)))
+        for result, same in zip(session.run(None, chosen), expected, strict=True):
+            np.testing.assert_allclose(result, same, rtol=64 * np.finfo(np.float32).eps, atol=1e-7)
+
+
+def test_other_unknown_lengths_are_refused():
     import ndonnx
 
-    with pytest.raises(ValueError, match=r"^logits must have a known shape, not \(None, 2\)$"):
-        stable_softmax.softmax(ndonnx.argument(shape=("N", 2), dtype=ndonnx.float32))
+    array = partial(ndonnx.argument, dtype=ndonnx.float32)
+    with pytest.raises(ValueError, match=r"^logits must have a known number of classes along axis -1, but its shape"):
+        stable_softmax.softmax(array(shape=(2, "C")))
+    with pytest.raises(ValueError, match=r"^features must have a known shape, not \(None, 5\)$"):
+        stable_softmax.linear_softmax_crossentropy(array(shape=("N", 5)), array(shape=(3, 5)), array(shape=("N", 3)))

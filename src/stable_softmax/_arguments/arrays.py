@@ -37,6 +37,8 @@ def cached_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
 def layout_of(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: Axis, dtype: Any) -> Layout:
     """Check shape and dtype of logits, `axis` and `dtype`, and choose the dtype of the computation."""
     axes = _normalized_axes(axis, len(shape))
+    if None in [shape[i] for i in axes]:
+        raise ValueError(f"logits must have a known number of classes along axis {axis}, but its shape is {shape}")
     floating = _floating_dtype(lib, logits_dtype)
     result = floating if dtype is None else _result_dtype(lib, dtype)
     return Layout(shape, axes, _working_dtype(lib, floating, result), result)
@@ -61,7 +63,9 @@ def where_of(lib: Library, where: Any, layout: Layout) -> Any:
         is_of_examples = tuple(where.shape) == tuple(n for i, n in enumerate(layout.shape) if i not in layout.axes)
         remedy = "; ignore_index leaves examples out of a loss" if is_of_examples else ""
         raise ValueError(f"where must broadcast to logits' shape {layout.shape}, not {tuple(where.shape)}{remedy}")
-    return lib.xp.reshape(where, (1,) * missing + tuple(where.shape))
+    for _ in range(missing):
+        where = lib.expand_dims(where, 0)
+    return where
 
 
 def _normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:

@@ -138,6 +138,8 @@ def criterion_of(
     )
     if is_relative and not (weights is None and ignored_id is None):
         criterion = _with_weight_divisor(lib, criterion, layout)
+    elif plan.divisor is None:
+        criterion = criterion._replace(divisor=_number_of_examples(lib, answers, layout))
     return layout, criterion
 
 
@@ -150,9 +152,10 @@ class _Plan(NamedTuple):
     id_dtype: Any
     label_smoothing: Any
     z_loss: Any
-    #: Divisor of the losses unless it is the sum of their weights: the number of examples for a mean, else 1.
-    divisor: int
-    #: Whether labels are class ids, and neither label_smoothing nor z_loss has an effect.
+    #: Divisor of the losses unless it is the sum of their weights: the number of examples for a mean, else 1. None for
+    #: a number that is unknown while a program is traced.
+    divisor: int | None
+    #: Whether labels are class ids, neither label_smoothing nor z_loss has an effect, and the divisor is known.
     is_label: bool
 
 
@@ -180,10 +183,12 @@ def _plan(
     largest = float(lib.xp.finfo(layout.working).max) / 2
     label_smoothing = checked_number(lib, "label_smoothing", label_smoothing, layout, largest=1.0)
     z_loss = checked_number(lib, "z_loss", z_loss, layout, largest)
-    # A list, since PyTorch's compiler refuses a generator here. The mean over no examples is 0.
-    number = math.prod([length for i, length in enumerate(shape) if i not in layout.axes])
-    divisor = max(number, 1) if reduction == "mean" else 1
-    is_label = holds_ids and is_off(label_smoothing) and is_off(z_loss)
+    # A list, since PyTorch's compiler refuses a generator here.
+    lengths = [length for i, length in enumerate(shape) if i not in layout.axes]
+    divisor: int | None = 1
+    if reduction == "mean":
+        divisor = None if None in lengths else max(math.prod(lengths), 1)  # the mean over no examples is 0
+    is_label = holds_ids and is_off(label_smoothing) and is_off(z_loss) and divisor is not None
     return _Plan(layout, holds_ids, lib.default_dtype("integral"), label_smoothing, z_loss, divisor, is_label)
 
 
@@ -261,6 +266,18 @@ def _with_weight_divisor(lib: Library, criterion: Criterion, layout: Layout) -> 
         if not is_off(z_loss):
             z_loss = scaled(z_loss * lib.xp.ones_like(root))
         criterion = criterion._replace(class_weights=class_weights, z_loss=z_loss)
+    return criterion._replace(divisor=_total_weight(lib, weights, layout))
+
+
+def _number_of_examples(lib: Library, answers: Any, layout: Layout) -> Any:
+    """Return the number of examples as a divisor, computed when the program runs."""
+    ones = lib.xp.ones_like(answers, dtype=layout.working)
+    if ones.ndim == len(layout.shape):  # target probabilities: one entry for each class
+        ones = lib.maximum(ones, layout.axes)
+    return _total_weight(lib, ones, layout)
+
+
+def _total_weight(lib: Library, weights: Any, layout: Layout) -> Any:
+    """Return the sum of weights as a divisor; infinity for 0, so that the mean is 0."""
     weight = lib.convert(total(lib, weights), layout.working)
-    divisor = lib.xp.reshape(lib.xp.where(weight == 0, lib.xp.inf, weight), (1,) * len(layout.shape))
-    return criterion._replace(divisor=divisor)
+    return lib.xp.reshape(lib.xp.where(weight == 0, lib.xp.inf, weight), (1,) * len(layout.shape))

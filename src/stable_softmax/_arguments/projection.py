@@ -77,6 +77,9 @@ def _check_shapes(given: dict[str, Any]) -> None:
     features, weight = (tuple(given[name].shape) for name in ("features", "weight"))
     if len(features) == 0:
         raise ValueError("features must have at least one dimension, but its shape is ()")
+    for name, shape in (("features", features), ("weight", weight)):
+        if None in shape:
+            raise ValueError(f"{name} must have a known shape, not {shape}")
     if len(weight) != 2 or weight[1] != features[-1]:
         swapped = "; it is transposed: pass weight.T" if len(weight) == 2 and weight[0] == features[-1] else ""
         raise ValueError(

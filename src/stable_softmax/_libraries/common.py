@@ -33,10 +33,8 @@ def _converted(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
 
 
 def _check_known_shape(name: str, array: Any) -> None:
-    unknown = [length for length in array.shape if length is None or length != length]  # None in the standard
-    if unknown:
-        remedy = ": call compute_chunk_sizes() first" if unknown[0] is not None else ""  # NaN in Dask
-        raise ValueError(f"{name} must have a known shape, not {tuple(array.shape)}{remedy}")
+    if any(length != length for length in array.shape):  # NaN in Dask
+        raise ValueError(f"{name} must have a known shape, not {tuple(array.shape)}: call compute_chunk_sizes() first")
 
 
 def _library_of(given: dict[str, Any]) -> Library:

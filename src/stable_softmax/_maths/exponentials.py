@@ -124,7 +124,9 @@ def for_each_row(lib: Library, function: Callable[..., Any], *values: Any, axes:
         return function(*values)
     # Compilers vectorize along the last axis, which has length 1 here.
     result = function(*(lib.xp.squeeze(value, axis=axes) for value in values))
-    return lib.xp.reshape(result, values[0].shape)
+    for axis in sorted(axes):  # the shape may hold unknown lengths
+        result = lib.expand_dims(result, axis)
+    return result
 
 
 def computed(function: Callable[..., Any], *arrays: Any, into: Any = None) -> Any:

@@ -9,6 +9,7 @@ All arrays here have as many dimensions as the logits, and broadcast against the
 
 from typing import Any, NamedTuple
 
+from stable_softmax._core import trees
 from stable_softmax._core.criterion import Criterion
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.labels import entry, in_range, is_marked, ones_along, place_of
@@ -61,7 +62,7 @@ def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
         z_loss=z_loss,
         divisor=criterion.divisor,
         are_valid=criterion.are_valid or criterion.class_ids is None,
-        is_plain=scale is None and others is None and counted is None and z_loss is None,
+        is_plain=scale is others is counted is z_loss is None and not trees.is_leaf(criterion.divisor),
     )
 
 
@@ -135,8 +136,7 @@ def _hard_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any,
 
 def class_weights_of(lib: Library, class_weights: Any, class_ids: Any, axis: int) -> Any:
     """Return the class weight of each class id, or NaN where it is out of range."""
-    shape = class_ids.shape
-    weights = lib.xp.broadcast_to(class_weights, (*shape[:axis], class_weights.shape[axis], *shape[axis + 1 :]))
+    weights, _ = lib.xp.broadcast_arrays(class_weights, class_ids)
     return entry(lib, weights, place_of(lib, weights, class_ids, axis))
 
 
