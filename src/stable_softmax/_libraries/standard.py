@@ -266,6 +266,10 @@ class Library:
         """Return the probabilities from the library's own softmax if one pass is faster than several; else None."""
         return None
 
+    def accurate_softmax(self, _logits: Any, _axes: tuple[int, ...], _into: Any = None) -> Any:
+        """Return the same if the library's own softmax adds nearly as a tree, too; else None."""
+        return None
+
     def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
         """Return the sum over axes, of a library that adds nearly as a tree."""
         return self.xp.sum(terms, axis=axes, keepdims=True)

@@ -179,6 +179,8 @@ class Eager(Torch):
 
     def put(self, rows: Any, positions: Any, values: Any) -> Any:
         indices, axis = positions
+        if not isinstance(values, torch.Tensor):  # one number takes up to three times as long as one for each row
+            values = torch.full_like(indices, values, dtype=rows.dtype)
         # Autograd may have saved rows that it records.
         return rows.scatter(axis, indices, values) if rows.requires_grad else rows.scatter_(axis, indices, values)
 
@@ -203,6 +205,16 @@ class EagerOnCPU(Eager):
         if more or axis != logits.ndim - 1 or logits.stride(axis) != 1 or logits.shape[axis] < _SHORT:
             return None
         return torch.softmax(logits, axis, out=into)
+
+    def accurate_softmax(self, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
+        # Its vectors, of eight entries or more, are added up one after another, and then the entries of the sum.
+        return self.softmax(logits, axes, into) if logits.shape[axes[0]] <= 128 else None
+
+    def lie_within(self, values: Any, largest: float, smallest: float = 0.0) -> bool:
+        if 0 in values.shape:
+            return True
+        least, most = torch.aminmax(values)
+        return bool(least >= smallest and most <= largest)
 
     def strides_of(self, array: Any) -> tuple[int, ...]:
         return tuple(array.stride())

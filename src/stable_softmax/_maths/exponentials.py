@@ -45,22 +45,41 @@ def _weigh_by_values(
     The sum of a row mostly tells that its maximum is in range, which saves two passes. Whether a row is shifted depends
     on its maximum alone, so that its results have the same bits beside any other rows.
     """
-    largest = _LARGEST_OF_FLOAT32 if logits.dtype == lib.xp.float32 else _LARGEST_OF_FLOAT64
     unshifted = None
-    if lib.starts_within(logits, largest):  # else most rows need a shift
+    if may_be_unshifted(lib, logits):
         unshifted = function(computed(lib.xp.exp, logits, into=into), 0.0)
-        # exp(m) <= sum <= classes * exp(m), and 0.1 is room for the rounding of the sum.
-        classes = math.prod(map(logits.shape.__getitem__, axes))
-        if lib.lie_within(unshifted[0], math.exp(largest - 0.1), classes * math.exp(_SMALLEST + 0.1)):
+        if are_sums_in_range(lib, unshifted[0], logits, axes):
             return unshifted
     maximum = lib.maximum(logits, axes)
-    in_range = (maximum >= _SMALLEST) & (maximum <= largest)
+    in_range = is_in_range(lib, maximum)
     if unshifted is not None and lib.xp.all(in_range):
         return unshifted
     # The maximum becomes at least 0, so that underflow is negligible, and so small that its exponential times any
     # number of classes is in range, even after rounding.
-    shift = lib.xp.where(in_range, 0, maximum - lib.clip(maximum, 0.0, largest))
+    shift = lib.xp.where(in_range, 0, maximum - lib.clip(maximum, 0.0, _largest(lib, maximum)))
     return function(lib.in_place(lib.xp.exp, difference(lib, logits, shift, into)), shift)
+
+
+def is_in_range(lib: Library, maximum: Any) -> Any:
+    """Return a mask of the rows that need no shift, given their maximum."""
+    return (maximum >= _SMALLEST) & (maximum <= _largest(lib, maximum))
+
+
+def are_sums_in_range(lib: Library, sums: Any, logits: Any, axes: tuple[int, ...], smallest: float = 0.0) -> bool:
+    """Whether the sums of rows of `exp(z)` tell that no row needs a shift, and all are at least `smallest`."""
+    # exp(m) <= sum <= classes * exp(m), and 0.1 is room for the rounding of the sum.
+    classes = math.prod(map(logits.shape.__getitem__, axes))
+    smallest = max(smallest, classes * math.exp(_SMALLEST + 0.1))
+    return lib.lie_within(sums, math.exp(_largest(lib, sums) - 0.1), smallest)
+
+
+def may_be_unshifted(lib: Library, logits: Any) -> bool:
+    """Whether no glance tells that most rows need a shift."""
+    return lib.starts_within(logits, _largest(lib, logits))
+
+
+def _largest(lib: Library, array: Any) -> float:
+    return _LARGEST_OF_FLOAT32 if array.dtype == lib.xp.float32 else _LARGEST_OF_FLOAT64
 
 
 def difference(lib: Library, logits: Any, shift: Any, into: Any = None) -> Any:
@@ -87,8 +106,8 @@ def exponentials_below(lib: Library, logits: Any, maximum: Any, axes: tuple[int,
 
 
 def exponentials_in_one_pass(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
-    """Return `exp(z - m)` from the library's own probabilities if it computes them in one pass; else None."""
-    probabilities = lib.softmax(logits, axes)
+    """Return `exp(z - m)` from the library's own probabilities where that takes fewer passes; else None."""
+    probabilities = None if lib.reads_values else lib.softmax(logits, axes)
     return None if probabilities is None else quotient(lib, probabilities, lib.maximum(probabilities, axes), 0.0)
 
 
@@ -107,9 +126,10 @@ def quotient(lib: Library, numerators: Any, total: Any, shift: Any, divisor: int
     """
     if shift is None:
         # The library's softmax may add terms one after another: all entries of a row are then off by the same factor.
-        total = lib.xp.where(lib.xp.abs(total - 1) <= 8 * lib.limit(total.dtype, "eps"), 1, total)
-        if divisor == 1 and lib.reads_values and not lib.is_any(total != 1):
+        slack = 8 * lib.limit(total.dtype, "eps")
+        if divisor == 1 and lib.reads_values and lib.lie_within(total, 1 + slack, 1 - slack):
             return numerators
+        total = lib.xp.where(lib.xp.abs(total - 1) <= slack, 1, total)
     if divisor != 1:
         total = total * divisor
     if not lib.reads_values:

@@ -9,24 +9,34 @@ The functions take logits of a real floating dtype, at least float32, and keep e
 with a NaN or without a finite maximum gives NaN throughout, except in `logsumexp`.
 """
 
+import math
 from typing import Any
 
 from stable_softmax._libraries.differentiable import differentiable
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.exponentials import (
+    are_sums_in_range,
     difference,
     exponentials_below,
     exponentials_in_one_pass,
+    is_in_range,
     log_total,
+    may_be_unshifted,
     quotient,
     weigh,
 )
 from stable_softmax._maths.sums import accurate_sum, sum_of_products, sum_without_maximum
 
+# In rows of fewer classes, the sum of the exponentials is often below 2.
+_MANY = 32
+
 
 @differentiable
 def softmax(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return `w / sum(w)`."""
+    probabilities = lib.accurate_softmax(logits, axes, into)
+    if probabilities is not None:
+        return probabilities
 
     def split(weights: Any, shift: Any) -> tuple[Any, Any, Any]:
         return accurate_sum(lib, weights, axes), weights, shift
@@ -80,8 +90,28 @@ def _(lib: Library, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
 
 @differentiable
 def logsumexp(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
-    """Return `m + log(sum(e))`, or `m` itself where it is infinite."""
+    """Return `m + log(sum(e))`, or `m` itself where it is infinite.
+
+    Where values can be read, it is `log(sum(exp(z)))` in a row of many classes that needs no shift and whose sum is at
+    least 2: there is no pass for the maximum then, and the logarithm loses no digits.
+    """
+    if not lib.reads_values or math.prod([logits.shape[axis] for axis in axes]) < _MANY:
+        return _shifted_logsumexp(lib, logits, lib.maximum(logits, axes), axes)
+    total = None
+    if may_be_unshifted(lib, logits):
+        total = accurate_sum(lib, lib.xp.exp(logits), axes)
+        if are_sums_in_range(lib, total, logits, axes, smallest=2.0):
+            return lib.xp.log(total)
     maximum = lib.maximum(logits, axes)
+    in_range = is_in_range(lib, maximum)
+    shifted = _shifted_logsumexp(lib, logits, maximum, axes)
+    if not lib.is_any(in_range):
+        return shifted
+    total = accurate_sum(lib, lib.xp.exp(logits), axes) if total is None else total
+    return lib.xp.where(in_range & (total >= 2), lib.xp.log(total), shifted)
+
+
+def _shifted_logsumexp(lib: Library, logits: Any, maximum: Any, axes: tuple[int, ...]) -> Any:
     # All digits of the logarithm matter only if the maximum that it is added to is small.
     small = lib.xp.abs(maximum) < 1
     total = log_total(lib, exponentials_below(lib, logits, maximum, axes), axes, small)
