@@ -14,18 +14,15 @@ from stable_softmax._libraries.standard import Library, native_dtype
 
 
 def cached_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Cache a function of a library and of values that are not arrays, if its results depend on nothing else.
-
-    In some libraries, results also depend on settings, such as JAX's `jax_enable_x64`.
-    """
-    keeping = lru_cache(maxsize=512, typed=True)(function)
+    """Cache a function of a library and of values that are not arrays, if its results depend on nothing else."""
+    keeping = lru_cache(maxsize=512, typed=True)(lambda lib, _settings, *arguments: function(lib, *arguments))
 
     @wraps(function)
     def call(lib: Library, *arguments: Any) -> Any:
         if lib.caches_plans:
             try:
-                return keeping(lib, *arguments)
-            except TypeError:  # for arguments that are wrong or not hashable: the function gives the better message
+                return keeping(lib, lib.settings, *arguments)
+            except (TypeError, ValueError):  # for arguments that are wrong, not hashable, or symbols of several scopes
                 pass
         return function(lib, *arguments)
 

@@ -9,6 +9,8 @@ from stable_softmax._libraries.refusals import check_is_array, type_name_of
 from stable_softmax._libraries.standard import Library
 
 _NUMPY = (np.ndarray, np.generic)
+#: Other types than NumPy's whose arrays are taken as they are, if all arrays of a call have the same one.
+_PLAIN: set[type] = set()
 
 
 def common_library(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
@@ -18,8 +20,9 @@ def common_library(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
     """
     for array in given.values():
         if type(array) is not np.ndarray:
-            return _converted(given)
-    return library_of(array), given  # plain NumPy arrays: the most frequent case
+            kinds = {*map(type, given.values())}
+            return (library_of(array), given) if len(kinds) == 1 and kinds <= _PLAIN else _converted(given)
+    return library_of(array), given  # the most frequent case
 
 
 def _converted(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
@@ -27,6 +30,8 @@ def _converted(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
         if type(array) is not np.ndarray:
             check_is_array(name, array)
     lib = _library_of(given)
+    if lib.prepares_nothing:
+        _PLAIN.update(type(array) for array in given.values() if not is_of_numpy(array))
     for name, array in given.items():
         _check_known_shape(name, array)
     return lib, lib.on_one_mesh({name: _own(lib, array) for name, array in given.items()})

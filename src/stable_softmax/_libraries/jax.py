@@ -22,6 +22,13 @@ class JAX(Library):
     differentiates = True
     takes_numpy = True
     adds_as_tree = True
+    caches_plans = True
+    prepares_nothing = True
+
+    @property
+    def settings(self) -> Any:
+        """Whether 64 bits are enabled."""
+        return jax.config.read("jax_enable_x64")  # type: ignore[no-untyped-call]
 
     def is_split(self, array: Any, axis: int) -> bool:
         """Whether an array on a mesh with explicit axes is split along an axis, by its type."""

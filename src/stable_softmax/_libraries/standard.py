@@ -32,8 +32,14 @@ class Library:
     takes_numpy = False
     #: Whether sums over axes are known to be added nearly as a tree.
     adds_as_tree = False
-    #: Whether plans depend only on the metadata of arrays, and may be cached.
+    #: Whether `softmax` may return the probabilities.
+    has_softmax = False
+    #: Whether plans depend only on the metadata of arrays and on `settings`, and may be cached.
     caches_plans = False
+    #: Global settings of the library that plans depend on.
+    settings: Any = None
+    #: Whether all arrays of the library are taken as they are.
+    prepares_nothing = False
     #: Whether each operation runs on one thread, so that several threads may share the work on one array.
     runs_on_one_thread = False
     #: Rows of at most this many classes are worth copying to get few long operations instead of many short ones.
@@ -264,11 +270,11 @@ class Library:
 
     def softmax(self, _logits: Any, _axes: tuple[int, ...], _into: Any = None) -> Any:
         """Return the probabilities from the library's own softmax if one pass is faster than several; else None."""
-        return None
+        raise NotImplementedError
 
     def accurate_softmax(self, _logits: Any, _axes: tuple[int, ...], _into: Any = None) -> Any:
         """Return the same if the library's own softmax adds nearly as a tree, too; else None."""
-        return None
+        raise NotImplementedError
 
     def tree_sum(self, terms: Any, axes: tuple[int, ...]) -> Any:
         """Return the sum over axes, of a library that adds nearly as a tree."""

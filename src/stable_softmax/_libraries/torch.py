@@ -170,6 +170,8 @@ class Torch(Library):
 class Eager(Torch):
     """Plain tensors on any device: operations run immediately, or in order."""
 
+    has_softmax = True
+
     def overwrites(self, *arrays: Any) -> bool:
         return not self.records(*arrays)
 
@@ -187,6 +189,9 @@ class Eager(Torch):
     def softmax(self, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
         (axis, *more) = axes
         return torch.softmax(logits, axis, out=into) if not more and logits.is_contiguous() else None
+
+    def accurate_softmax(self, _logits: Any, _axes: tuple[int, ...], _into: Any = None) -> Any:
+        return None
 
 
 class EagerOnCPU(Eager):

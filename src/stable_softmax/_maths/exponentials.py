@@ -13,11 +13,10 @@ from stable_softmax._maths.sums import sum_without_maximum
 
 Split = TypeVar("Split", bound=tuple[Any, ...])
 
-# Where values can be read, rows are not shifted if their maximum is at least this and at most a number for each dtype.
-# With the lower limit, e**2 times the rounding error of a weight that underflows is still far below the smallest normal
+# Where values can be read, rows are not shifted if their maximum is at least this and at most `largest_unshifted`. With
+# the lower limit, e**2 times the rounding error of a weight that underflows is still far below the smallest normal
 # number; with the upper one, the sum of any number of weights is in range.
-_SMALLEST = -2.0
-_LARGEST_OF_FLOAT32, _LARGEST_OF_FLOAT64 = 31.0, 511.0
+_SMALLEST_UNSHIFTED = -2.0
 
 
 def weigh(
@@ -28,7 +27,7 @@ def weigh(
     The shift is `z - log(w)`: one number for each row, or one for all rows. It is unknown (None) for the library's own
     probabilities in one pass, whose sum is 1 except for rounding. The function may overwrite the weights.
     """
-    probabilities = lib.softmax(logits, axes, into)
+    probabilities = lib.softmax(logits, axes, into) if lib.has_softmax else None
     if probabilities is not None:
         return function(probabilities, None)
     if lib.reads_values:
@@ -45,41 +44,39 @@ def _weigh_by_values(
     The sum of a row mostly tells that its maximum is in range, which saves two passes. Whether a row is shifted depends
     on its maximum alone, so that its results have the same bits beside any other rows.
     """
-    unshifted = None
-    if may_be_unshifted(lib, logits):
+    largest, unshifted = largest_unshifted(lib, logits), None
+    if lib.starts_within(logits, largest):  # else most rows need a shift
         unshifted = function(computed(lib.xp.exp, logits, into=into), 0.0)
-        if are_sums_in_range(lib, unshifted[0], logits, axes):
+        if are_unshifted(lib, unshifted[0], logits, axes, largest):
             return unshifted
     maximum = lib.maximum(logits, axes)
-    in_range = is_in_range(lib, maximum)
+    in_range = is_unshifted(maximum, largest)
     if unshifted is not None and lib.xp.all(in_range):
         return unshifted
     # The maximum becomes at least 0, so that underflow is negligible, and so small that its exponential times any
     # number of classes is in range, even after rounding.
-    shift = lib.xp.where(in_range, 0, maximum - lib.clip(maximum, 0.0, _largest(lib, maximum)))
+    shift = lib.xp.where(in_range, 0, maximum - lib.clip(maximum, 0.0, largest))
     return function(lib.in_place(lib.xp.exp, difference(lib, logits, shift, into)), shift)
 
 
-def is_in_range(lib: Library, maximum: Any) -> Any:
-    """Return a mask of the rows that need no shift, given their maximum."""
-    return (maximum >= _SMALLEST) & (maximum <= _largest(lib, maximum))
+def largest_unshifted(lib: Library, logits: Any) -> float:
+    """Return the largest maximum of a row that needs no shift."""
+    return 31.0 if logits.dtype == lib.xp.float32 else 511.0
 
 
-def are_sums_in_range(lib: Library, sums: Any, logits: Any, axes: tuple[int, ...], smallest: float = 0.0) -> bool:
-    """Whether the sums of rows of `exp(z)` tell that no row needs a shift, and all are at least `smallest`."""
+def is_unshifted(maximum: Any, largest: float) -> Any:
+    """Return a mask of the rows that need no shift, given their maximum and the largest one for which that holds."""
+    return (maximum >= _SMALLEST_UNSHIFTED) & (maximum <= largest)
+
+
+def are_unshifted(
+    lib: Library, sums: Any, logits: Any, axes: tuple[int, ...], largest: float, smallest_sum: float = 0.0
+) -> bool:
+    """Whether the sums of `exp(z)` tell that no row needs a shift, and are all at least `smallest_sum`."""
     # exp(m) <= sum <= classes * exp(m), and 0.1 is room for the rounding of the sum.
     classes = math.prod(map(logits.shape.__getitem__, axes))
-    smallest = max(smallest, classes * math.exp(_SMALLEST + 0.1))
-    return lib.lie_within(sums, math.exp(_largest(lib, sums) - 0.1), smallest)
-
-
-def may_be_unshifted(lib: Library, logits: Any) -> bool:
-    """Whether no glance tells that most rows need a shift."""
-    return lib.starts_within(logits, _largest(lib, logits))
-
-
-def _largest(lib: Library, array: Any) -> float:
-    return _LARGEST_OF_FLOAT32 if array.dtype == lib.xp.float32 else _LARGEST_OF_FLOAT64
+    smallest_sum = max(smallest_sum, classes * math.exp(_SMALLEST_UNSHIFTED + 0.1))
+    return lib.lie_within(sums, math.exp(largest - 0.1), smallest_sum)
 
 
 def difference(lib: Library, logits: Any, shift: Any, into: Any = None) -> Any:
@@ -107,7 +104,7 @@ def exponentials_below(lib: Library, logits: Any, maximum: Any, axes: tuple[int,
 
 def exponentials_in_one_pass(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `exp(z - m)` from the library's own probabilities where that takes fewer passes; else None."""
-    probabilities = None if lib.reads_values else lib.softmax(logits, axes)
+    probabilities = lib.softmax(logits, axes) if lib.has_softmax and not lib.reads_values else None
     return None if probabilities is None else quotient(lib, probabilities, lib.maximum(probabilities, axes), 0.0)
 
 

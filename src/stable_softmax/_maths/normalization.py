@@ -15,13 +15,13 @@ from typing import Any
 from stable_softmax._libraries.differentiable import differentiable
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.exponentials import (
-    are_sums_in_range,
+    are_unshifted,
     difference,
     exponentials_below,
     exponentials_in_one_pass,
-    is_in_range,
+    is_unshifted,
+    largest_unshifted,
     log_total,
-    may_be_unshifted,
     quotient,
     weigh,
 )
@@ -34,7 +34,7 @@ _MANY = 32
 @differentiable
 def softmax(lib: Library, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
     """Return `w / sum(w)`."""
-    probabilities = lib.accurate_softmax(logits, axes, into)
+    probabilities = lib.accurate_softmax(logits, axes, into) if lib.has_softmax else None
     if probabilities is not None:
         return probabilities
 
@@ -97,13 +97,13 @@ def logsumexp(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
     """
     if not lib.reads_values or math.prod([logits.shape[axis] for axis in axes]) < _MANY:
         return _shifted_logsumexp(lib, logits, lib.maximum(logits, axes), axes)
-    total = None
-    if may_be_unshifted(lib, logits):
+    largest, total = largest_unshifted(lib, logits), None
+    if lib.starts_within(logits, largest):
         total = accurate_sum(lib, lib.xp.exp(logits), axes)
-        if are_sums_in_range(lib, total, logits, axes, smallest=2.0):
+        if are_unshifted(lib, total, logits, axes, largest, smallest_sum=2.0):
             return lib.xp.log(total)
     maximum = lib.maximum(logits, axes)
-    in_range = is_in_range(lib, maximum)
+    in_range = is_unshifted(maximum, largest)
     shifted = _shifted_logsumexp(lib, logits, maximum, axes)
     if not lib.is_any(in_range):
         return shifted
