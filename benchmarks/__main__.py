@@ -22,6 +22,10 @@ WIDTH = 140
 def main(
     only: Annotated[list[TableName] | None, typer.Option(help="These comparisons alone; repeatable.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer shapes and rounds.")] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="Exit with 1 if a ratio is worse than in this file of --json by more than both runs' noise."),
+    ] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
     picture: Annotated[
         Path | None, typer.Option("--plot", help="Draw the time by classes, ours and the peers'.")
@@ -36,7 +40,7 @@ def main(
     """Print the ratios of the median times, ours to the peers', with quartiles; or what the options ask for instead."""
     asked: list[Iterator[Section]] = []
     if only or not (grow or peak or scale or count or project or picture):
-        asked.append(comparisons.sections(only or TableName, quick))
+        asked.append(comparisons.sections(only or TableName, quick, check and comparisons.kept_in(check)))
     if grow:
         asked.append(growth.sections(quick, large))
     if peak:
@@ -56,6 +60,8 @@ def main(
         figures = _print(asked)
     if json_:
         json_.write_text(json.dumps(figures, indent=2) + "\n")
+    if any(row.get("is_worse") for rows in figures["tables"].values() for row in rows):
+        raise typer.Exit(1)
 
 
 def _print(asked: Iterable[Iterator[Section]]) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""The ratios of the median times, ours to the peer's."""
+"""The ratios of the median times, ours to the peer's, and whether they are worse than those of an earlier run."""
 
 import importlib
+import json
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 
 from benchmarks.progress import tell
 from benchmarks.tables import Row, Section, number, per_element, shape, text
@@ -40,12 +42,47 @@ COLUMNS = {
 }
 
 
-def sections(names: Iterable[TableName], quick: bool) -> Iterator[Section]:
-    """Yield the tables, each as soon as it is measured."""
+KEPT_COLUMNS = {
+    "kept": lambda row: f"{row['kept'][0]:.2f}-{row['kept'][1]:.2f}" if row["kept"] else "-",
+    "": lambda row: "[red]worse[/]" if row["is_worse"] else "",
+}
+
+#: The quartiles of a ratio in an earlier run, by what was compared.
+Kept = dict[tuple[object, ...], tuple[float, float]]
+
+# A row that looks worse is timed this many more times: an array may have got unlucky pages of memory.
+MORE = 2
+
+
+def kept_in(file: Path) -> Kept:
+    """Return the quartiles that an earlier run wrote to a file."""
+    tables = json.loads(file.read_text())["tables"]
+    return {_key(row): (row["low"], row["high"]) for rows in tables.values() for row in rows if "low" in row}
+
+
+def sections(names: Iterable[TableName], quick: bool, kept: Kept | None = None) -> Iterator[Section]:
+    """Yield the tables, each as soon as it is measured; with kept ratios, each row says whether it is worse."""
+    columns = COLUMNS if kept is None else COLUMNS | KEPT_COLUMNS
     for name in names:
         works = importlib.import_module(f"benchmarks.{name}_work").works(quick)
         for title, group in groupby(works, key=attrgetter("table")):
-            yield Section(title, COLUMNS, [_row(work, quick) for work in group])
+            rows = (_row(work, quick) if kept is None else _checked_row(work, quick, kept) for work in group)
+            yield Section(title, columns, list(rows))
+
+
+def _checked_row(work: Work, quick: bool, kept: Kept) -> Row:
+    for _ in range(1 + MORE):
+        row = _row(work, quick)
+        quartiles = kept.get(_key(row))
+        # Both runs measured their own noise: half of all rounds lie between the quartiles.
+        is_worse = quartiles is not None and row["low"] > quartiles[1]
+        if not is_worse:
+            break
+    return row | {"kept": quartiles, "is_worse": is_worse}
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    return row["table"], row["operation"], tuple(row["shape"]), row["dtype"], row["peer_name"]
 
 
 def _row(work: Work, quick: bool) -> Row:
