@@ -8,7 +8,7 @@ import numpy as np
 from stable_softmax._core import trees
 from stable_softmax._core.kernel import Kernel
 from stable_softmax._core.layout import BLOCK_BYTES, Block, Layout, Result, block_of, blocks_of, is_large, is_short
-from stable_softmax._execution.rows import run_on_rows, stored_results
+from stable_softmax._execution.rows import run_on_rows, stored_results, sum_of_all
 from stable_softmax._execution.workers import for_each, get_workers
 from stable_softmax._libraries.standard import Library
 
@@ -26,9 +26,9 @@ def _run_on_blocks(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
 ) -> tuple[Any, ...]:
     """Return the results of all blocks, put together; for a total, the sum of each block."""
-    _keep_freed_memory()
-    strides = lib.strides_of(logits)
-    blocks = list(enumerate(blocks_of(layout, strides, lib.block_factor())))
+    factor, strides = lib.block_factor(), lib.strides_of(logits)
+    _keep_freed_memory(factor)
+    blocks = list(enumerate(blocks_of(layout, strides, factor)))
     in_columns = is_short(layout, strides, lib.short_rows)
     if len(blocks) == 1 and not in_columns:  # no copy into an output is needed
         return stored_results(lib, run_on_rows(kernel, lib, layout, logits, operands, layout.axes), layout, results)
@@ -44,23 +44,26 @@ def _run_on_blocks(
             for output, result in zip(outputs, results, strict=True)
         ]
         into = {"into": places[results.index("classes")]} if in_place else {}
-        values = stored_results(lib, run_on_block(kernel, lib, layout, *parts, layout.axes, **into), layout, results)
-        for place, value in zip(places, values, strict=True):
-            if value is not place:
-                place[...] = lib.xp.reshape(value, place.shape)
+        values = run_on_block(kernel, lib, layout, *parts, layout.axes, **into)
+        for place, value, result in zip(places, values, results, strict=True):
+            if result == "total":
+                place[...] = sum_of_all(lib, value, ())
+            elif value is not place:
+                place[...] = value  # in the dtype of the result
 
     for_each(fill, blocks, get_workers() if lib.runs_on_one_thread else 1)
     return outputs
 
 
 @cache
-def _keep_freed_memory() -> None:
-    """Make the C library keep the memory of a block's temporary arrays (in NumPy's block size) for the next block.
+def _keep_freed_memory(factor: int) -> None:
+    """Make the C library keep the memory of a block's temporary arrays for the next block.
 
-    glibc returns freed memory to the system beyond twice the largest piece that was freed before. In a new process,
-    that is less than a few blocks, and new pages then take several times as long as the computation.
+    glibc returns freed memory to the system beyond twice the largest piece that was freed before, pieces of more than
+    32 MiB aside. In a new process, that is less than a few blocks, and new pages then take several times as long as the
+    computation.
     """
-    np.empty(8 * BLOCK_BYTES, dtype=np.uint8)  # never touched, and freed at once
+    np.empty(min(8 * factor * BLOCK_BYTES, 31 << 20), dtype=np.uint8)  # never touched, and freed at once
 
 
 def _run_on_columns(
