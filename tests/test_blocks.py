@@ -52,7 +52,7 @@ def all_results(logits, class_ids, axis, **options):
 def test_blocks_give_what_the_whole_array_gives(monkeypatch, layout, options):
     logits, class_ids, axis = drawn(layout)
     in_blocks = all_results(logits, class_ids, axis, **options)
-    monkeypatch.setattr(layouts, "_SMALL", logits.size)
+    monkeypatch.setattr(layouts, "SMALL", logits.size)
     whole = all_results(logits, class_ids, axis, **options)
     for ours, expected in zip(in_blocks, whole, strict=True):
         assert ours.shape == expected.shape

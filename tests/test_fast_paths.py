@@ -102,9 +102,9 @@ def test_tensors_without_gradient_in_blocks(library, monkeypatch, layout, precis
         product = library.call(stable_softmax.hvp_softmax_crossentropy_with_logits, z, y, z.cos(), axis=axis)
         return [*normalized, *library.call(VALUE_AND_GRADIENT, z, y, axis=axis), product]
 
-    monkeypatch.setattr(layouts, "_SMALL", z.numel())
+    monkeypatch.setattr(layouts, "SMALL", z.numel())
     whole = results()
-    monkeypatch.setattr(layouts, "_SMALL", 1)
+    monkeypatch.setattr(layouts, "SMALL", 1)
     monkeypatch.setattr(layouts, "BLOCK_BYTES", 1 << 12)
     tolerance = 2 * PRECISIONS[precision].unit_roundoff if precision == "bfloat16" else 3e-6
     for ours, expected in zip(results(), whole, strict=True):

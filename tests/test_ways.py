@@ -21,8 +21,8 @@ def test_losses_of_merged_parts(library, dtype, name):
 
 WHOLE = {
     "whole": {},
-    "blocks": {"_SMALL": 0, "BLOCK_BYTES": 256},
-    "columns": {"_SMALL": 0, "BLOCK_BYTES": 256},
+    "blocks": {"SMALL": 0, "BLOCK_BYTES": 256},
+    "columns": {"SMALL": 0, "BLOCK_BYTES": 256},
 }
 
 

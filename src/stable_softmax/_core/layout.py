@@ -11,7 +11,7 @@ Result: TypeAlias = Literal["classes", "rows", "examples", "total"]
 Block: TypeAlias = tuple[slice, ...]
 
 # Arrays of at most this many elements are processed whole.
-_SMALL = 4096
+SMALL = 4096
 # Memory of a block's logits in the dtype of the computation.
 BLOCK_BYTES = 3 << 19
 
@@ -31,11 +31,6 @@ class Layout(NamedTuple):
     def has_classes(self) -> bool:
         """Whether rows have at least one class."""
         return not any(self.shape[axis] == 0 for axis in self.axes)
-
-
-def is_large(layout: Layout) -> bool:
-    """Whether logits are large enough to be processed in blocks."""
-    return math.prod(layout.shape) > _SMALL
 
 
 def blocks_of(layout: Layout, strides: tuple[int, ...], factor: int = 1) -> Iterator[Block]:

@@ -1,13 +1,15 @@
 """Runs a kernel on arrays in memory, in blocks of rows that fit the processor's cache with temporary arrays."""
 
+import math
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from stable_softmax._core import layout as layouts
 from stable_softmax._core import trees
 from stable_softmax._core.kernel import Kernel
-from stable_softmax._core.layout import BLOCK_BYTES, Block, Layout, Result, block_of, blocks_of, is_large, is_short
+from stable_softmax._core.layout import BLOCK_BYTES, Block, Layout, Result, block_of, blocks_of, is_short
 from stable_softmax._execution.rows import run_on_rows, stored_results, sum_of_all
 from stable_softmax._execution.workers import for_each, get_workers
 from stable_softmax._libraries.standard import Library
@@ -17,7 +19,7 @@ def run_in_memory(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
 ) -> tuple[Any, ...]:
     """Return an array for each result, from whole arrays or from blocks; for a total, the terms to add."""
-    if lib.writes and is_large(layout) and not lib.records(logits, *trees.arrays_of(operands)):
+    if lib.writes and math.prod(layout.shape) > layouts.SMALL and not lib.records(logits, *trees.arrays_of(operands)):
         return _run_on_blocks(kernel, lib, layout, logits, operands, results)
     return run_on_rows(kernel, lib, layout, logits, operands, layout.axes)
 

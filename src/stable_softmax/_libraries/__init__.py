@@ -33,7 +33,7 @@ def library_of(*arrays: Any) -> Library:
         return TRACED
     xp = array_namespace(*arrays)
     library = _LIBRARIES.get(xp) or _library(xp)
-    return library.for_arrays(*arrays)
+    return library.for_arrays(*arrays) if library.has_forms else library
 
 
 def is_array(value: Any) -> bool:

@@ -19,6 +19,8 @@ class Library:
     No other code in this package asks which library an array belongs to.
     """
 
+    #: Whether the library has several forms, each for some of its arrays.
+    has_forms = False
     #: Whether each operation runs immediately on the CPU, so that reading values costs nothing and code may depend on
     #: them. Otherwise, a compiler may fuse operations and contract their roundings.
     reads_values = False

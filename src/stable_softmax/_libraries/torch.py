@@ -24,6 +24,7 @@ _FEW = 16
 class Torch(Library):
     """Tensors that are traced: by a compiler, a tracer or a function transform, or because they are of a subclass."""
 
+    has_forms = True
     differentiates = True
     adds_as_tree = True
 

@@ -30,29 +30,21 @@ def weigh(
     probabilities = lib.softmax(logits, axes, into) if lib.has_softmax else None
     if probabilities is not None:
         return function(probabilities, None)
-    if lib.reads_values:
-        return _weigh_by_values(function, lib, logits, axes, into)
-    maximum = lib.maximum(logits, axes)
-    return function(lib.xp.exp(difference(lib, logits, maximum)), maximum)
-
-
-def _weigh_by_values(
-    function: Callable[[Any, Any], Split], lib: Library, logits: Any, axes: tuple[int, ...], into: Any
-) -> Split:
-    """Do this for a library whose values can be read: rows whose maximum is in range are not shifted, nor rounded.
-
-    The sum of a row mostly tells that its maximum is in range, which saves two passes. Whether a row is shifted depends
-    on its maximum alone, so that its results have the same bits beside any other rows.
-    """
+    if not lib.reads_values:
+        maximum = lib.maximum(logits, axes)
+        return function(lib.xp.exp(difference(lib, logits, maximum)), maximum)
+    # Rows whose maximum is in range are not shifted, and so not rounded. The sum of a row mostly tells that it is one,
+    # which saves two passes; but the maximum alone decides, so that a row has the same bits beside any others.
     largest, unshifted = largest_unshifted(lib, logits), None
     if lib.starts_within(logits, largest):  # else most rows need a shift
-        unshifted = function(computed(lib.xp.exp, logits, into=into), 0.0)
+        unshifted = function(lib.xp.exp(logits) if into is None else lib.xp.exp(logits, out=into), 0.0)
         if are_unshifted(lib, unshifted[0], logits, axes, largest):
             return unshifted
     maximum = lib.maximum(logits, axes)
     in_range = is_unshifted(maximum, largest)
     if unshifted is not None and lib.xp.all(in_range):
         return unshifted
+    del unshifted  # and its memory
     # The maximum becomes at least 0, so that underflow is negligible, and so small that its exponential times any
     # number of classes is in range, even after rounding.
     shift = lib.xp.where(in_range, 0, maximum - lib.clip(maximum, 0.0, largest))
