@@ -87,8 +87,8 @@ def negative(value, position="(1, 0)"):
     )
 
 
-def weight(value):
-    return f"class_weights must be finite and not negative, but is {value} at position (1,)"
+def weight(value, name="class_weights"):
+    return f"{name} must be finite and not negative, but is {value} at position (1,)"
 
 
 def autodiff(logits, reference_answers, **options):
@@ -111,7 +111,7 @@ def results(backend, column, logits, reference_answers, dtypes=("float32", "floa
 
     The dtypes are those of the logits and of all else that is floating.
     """
-    arrays = {name: options.pop(name) for name in ("where", "class_weights") if name in options}
+    arrays = {name: options.pop(name) for name in ("where", "class_weights", "example_weights") if name in options}
     positional = [logits, reference_answers]
     if column == "hvp":
         positional.append(np.random.default_rng(1).normal(size=np.shape(logits)))

@@ -65,16 +65,20 @@ def exact_results(case, vector):
     weights = case.option("class_weights", np.ones(where.shape[1])).tolist()
     numbers = case.option("label_smoothing", 0.0), case.option("z_loss", 0.0)
     rows, spans = [], []
-    for logits, answer, left, along in zip(case.logits, case.answers, where, vector.tolist(), strict=True):
+    examples = case.option("example_weights", np.ones(len(where)))
+    for logits, answer, left, along, example in zip(
+        case.logits, case.answers, where, vector.tolist(), examples.tolist(), strict=True
+    ):
         seen = logits[left & (logits > -np.inf)]
-        if answer.ndim == 0 and answer == case.option("ignore_index"):
+        if example == 0 or (answer.ndim == 0 and answer == case.option("ignore_index")):
             rows.append(_ignored(len(along)))
             spans.append(0.0)
         else:
             spans.append(np.ptp(seen))
             # What the largest probability lacks to 1 is small by less than 1.5 bits for each nat.
             with ctx.workprec(400 + round(3 * spans[-1])):
-                rows.append(_results(logits.tolist(), answer, left.tolist(), weights, along, *numbers))
+                results = _results(logits.tolist(), answer, left.tolist(), weights, along, *numbers)
+                rows.append((*(_times(example, result) for result in results[:4]), *results[4:]))
     quantities = []
     for quantity in zip(*rows, strict=True):
         exact, *scales = (np.asarray(part) for part in zip(*quantity, strict=True))
@@ -83,6 +87,11 @@ def exact_results(case, vector):
             lacking = _doubles(np.where(np.isinf(nearest), ZERO, exact - np.where(np.isinf(nearest), 0, nearest)))
         quantities.append(Scaled(Exact(nearest, lacking), *map(_doubles, scales)))
     return ExactResults(*quantities, np.asarray(spans))
+
+
+def _times(weight, result):
+    """Return a result with all that it comes with, times what its example counts."""
+    return tuple([weight * a for a in part] if isinstance(part, list) else weight * part for part in result)
 
 
 def _ignored(classes):

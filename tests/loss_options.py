@@ -10,11 +10,14 @@ import pytest
 from stable_softmax.reference.bounds import representable
 from stable_softmax.reference.rows import LEADS
 
-NAMES = ("where", "class_weights", "label_smoothing", "ignore_index", "z_loss", "probabilities")
-#: Each option alone, all pairs, and all at once; to ignore an example takes class ids.
+NAMES = ("where", "class_weights", "example_weights", "label_smoothing", "z_loss", "ignore_index", "probabilities")
+#: All at once: to ignore an example takes class ids.
+ALL_WITH_IDS = tuple(name for name in NAMES if name != "probabilities")
+ALL_WITH_PROBABILITIES = tuple(name for name in NAMES if name != "ignore_index")
+#: Each option alone, all pairs, and all at once.
 COMBINATIONS = [
     names
-    for names in [*combinations(NAMES, 1), *combinations(NAMES, 2), NAMES[:5], (*NAMES[:3], *NAMES[4:])]
+    for names in [*combinations(NAMES, 1), *combinations(NAMES, 2), ALL_WITH_IDS, ALL_WITH_PROBABILITIES]
     if not {"ignore_index", "probabilities"} <= set(names)
 ]
 #: The same for tests to run with. JAX compiles each pair.
@@ -46,7 +49,8 @@ class Case(NamedTuple):
 
     def examples(self, chosen):
         """Return the case of some of the examples."""
-        arrays = {name: values[chosen] if name == "where" else values for name, values in self.arrays.items()}
+        of_examples = ("where", "example_weights")
+        arrays = {name: values[chosen] if name in of_examples else values for name, values in self.arrays.items()}
         return Case(self.logits[chosen], self.answers[chosen], arrays, self.numbers)
 
 
@@ -78,6 +82,8 @@ def demanding_case(names, count, classes, dtype):
     case = with_options(rng, names, representable(np.choose(kind, kinds), dtype), class_ids, dtype)
     if "class_weights" in names and classes > 2:
         case.arrays["class_weights"][classes // 2] = 0
+    if "example_weights" in names:
+        case.arrays["example_weights"][rng.random(count) < 0.2] = 0
     return poisoned(rng, case)
 
 
@@ -91,6 +97,8 @@ def with_options(rng, names, logits, class_ids, dtype):
         arrays["where"] = (rng.random((count, classes)) < 0.7) | at_label | beside
     if "class_weights" in names:
         arrays["class_weights"] = representable(rng.uniform(0.25, 3, size=classes), dtype)
+    if "example_weights" in names:
+        arrays["example_weights"] = representable(rng.uniform(0.25, 3, size=count), dtype)
     if "label_smoothing" in names:
         numbers["label_smoothing"] = 0.1
     if "z_loss" in names:
@@ -120,6 +128,10 @@ def poisoned(rng, case):
         unseen |= ignored
         if "where" in arrays:
             arrays = arrays | {"where": arrays["where"] & ~(ignored & (rng.random(ignored.shape) < 0.5))}
+    if "example_weights" in arrays:
+        unseen |= (arrays["example_weights"] == 0)[:, None]
+        if answers.ndim == 2:
+            answers = np.where(unseen, rng.choice([np.nan, -np.inf, 0.5], size=unseen.shape), answers)
     poison = rng.choice([np.nan, np.inf, -np.inf, 0.0], size=unseen.shape)
     return Case(np.where(unseen, poison, case.logits), answers, arrays, case.numbers)
 
@@ -153,8 +165,9 @@ def with_arrays(function, names):
 
 def divisor(case):
     """Return what the mean divides the sum of the losses by."""
+    examples, weights = case.option("example_weights", np.ones(len(case.answers))), case.option("class_weights")
     if case.answers.ndim == 2:
-        return len(case.answers)
-    counted = case.answers[case.answers != IGNORED]
-    weights = case.option("class_weights")
-    return len(counted) if weights is None else weights[counted].sum()
+        return examples.sum()
+    counted = case.answers != IGNORED
+    of_labels = 1 if weights is None else weights[case.answers[counted]]
+    return (examples[counted] * of_labels).sum()

@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from loss_options import NAMES, moderate_case
+from loss_options import ALL_WITH_IDS, ALL_WITH_PROBABILITIES, moderate_case
 
 import stable_softmax
 
 pytestmark = [pytest.mark.only_backends("dask"), pytest.mark.covering]
 
 CUTS = {"uneven": (1, 3, 0, 1, 1, 3), "with nothing first": (0, 5, 4), "single": (1,) * 9}
-OPTIONS = [(), ("where",), ("probabilities",), ("class_weights", "label_smoothing", "z_loss"), NAMES[:5]]
-OPTIONS += [("probabilities", "where", "z_loss"), (*NAMES[:3], *NAMES[4:])]
+OPTIONS = [(), ("where",), ("probabilities",), ("class_weights", "label_smoothing", "z_loss"), ALL_WITH_IDS]
+OPTIONS += [("probabilities", "where", "z_loss"), ALL_WITH_PROBABILITIES]
 LARGE = np.finfo(np.float64).max
 #: Infinities, NaN, nothing but -inf, and distances whose sums leave the dtype.
 ODD_ROWS = [

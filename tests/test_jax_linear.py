@@ -67,14 +67,14 @@ def test_derivatives_are_those_by_way_of_all_logits(options):
 
 def test_derivatives_with_respect_to_options_arrays():
     def gradient(loss):
-        def of_all(features, weight, bias, class_weights, z_loss, smoothing):
+        def of_all(features, weight, bias, class_weights, example_weights, z_loss, smoothing):
             options = {"class_weights": class_weights, "z_loss": z_loss, "label_smoothing": smoothing}
-            return loss(features, weight, bias, answers, block_size=7, **options)
+            return loss(features, weight, bias, answers, block_size=7, example_weights=example_weights, **options)
 
-        return jax.jit(jax.grad(of_all, tuple(range(6))))
+        return jax.jit(jax.grad(of_all, tuple(range(7))))
 
     *floating, answers = drawn()
-    arrays = (*floating, np.linspace(0.5, 2, CLASSES), 0.1, 0.2)
+    arrays = (*floating, np.linspace(0.5, 2, CLASSES), np.linspace(0.1, 3, len(answers)), 0.1, 0.2)
     assert_same(gradient(in_blocks)(*arrays), gradient(of_logits)(*arrays))
 
 

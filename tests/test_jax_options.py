@@ -29,6 +29,7 @@ def definition(
     reference_answers,
     where=True,
     class_weights=1.0,
+    example_weights=1.0,
     label_smoothing=0.0,
     ignore_index=IGNORED,
     z_loss=0.0,
@@ -39,16 +40,17 @@ def definition(
     weights = jnp.broadcast_to(class_weights, logits.shape)
     total = jnp.log(jnp.sum(jnp.where(left, jnp.exp(logits), 0), axis=1, keepdims=True))
     share = label_smoothing / jnp.sum(left, axis=1, keepdims=True)
-    counted, divisor = True, len(logits)
+    examples = jnp.broadcast_to(example_weights, len(logits))
+    counted, divisor = True, jnp.sum(examples)
     if jnp.issubdtype(reference_answers.dtype, jnp.integer):
         one_hot = jnp.arange(logits.shape[1]) == reference_answers[:, None]
         targets = share * weights + (1 - label_smoothing) * jnp.where(one_hot, weights, 0)
         counted = reference_answers != ignore_index
-        divisor = jnp.sum(jnp.where(one_hot & counted[:, None], weights, 0))
+        divisor = jnp.sum(jnp.where(one_hot & counted[:, None], weights * examples[:, None], 0))
     else:
         targets = weights * ((1 - label_smoothing) * reference_answers + share)
     losses = jnp.sum(jnp.where(left, targets * (total - logits), 0), axis=1) + z_loss * total[:, 0] ** 2
-    losses = jnp.where(counted, losses, 0)
+    losses = jnp.where(counted, losses * examples, 0)
     return {"none": losses, "sum": jnp.sum(losses), "mean": jnp.sum(losses) / divisor}[reduction]
 
 

@@ -176,7 +176,9 @@ def test_examples_are_counted_without_a_look_at_the_logits():
     """Which are one number, seen 2**51 times: nothing of their size fits into memory."""
     logits = np.broadcast_to(np.float16(0), (2, 2**50))
     options = {"label_smoothing": 0.0, "z_loss": 0.0, "reduction": "mean", "dtype": None, "ignore_index": 7}
-    loss = loss_of(logits, np.asarray([0, 7]), -1, Options(where=None, class_weights=None, **options))
+    loss = loss_of(
+        logits, np.asarray([0, 7]), -1, Options(where=None, class_weights=None, example_weights=None, **options)
+    )
     assert float(loss.criterion.divisor[0, 0]) == 1
 
 

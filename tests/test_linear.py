@@ -21,8 +21,15 @@ OPTIONS = {
     "plain": {},
     "ignored": {"ignore_index": IGNORED},
     "all": {"ignore_index": IGNORED, "label_smoothing": 0.1, "z_loss": 0.01},
+    "weighted": {"example_weights": True, "class_weights": True, "ignore_index": IGNORED},
     "where": {"where": True, "class_weights": True},
-    "probabilities": {"probabilities": True, "where": True, "class_weights": True, "z_loss": 0.1},
+    "probabilities": {
+        "probabilities": True,
+        "where": True,
+        "class_weights": True,
+        "example_weights": True,
+        "z_loss": 0.1,
+    },
 }
 
 
@@ -42,6 +49,10 @@ def drawn(options, shape=(EXAMPLES,)):
         weight[5], bias[5] = np.nan, np.inf
     if "class_weights" in options:
         options["class_weights"] = rng.random(CLASSES) + 0.2
+    if "example_weights" in options:
+        options["example_weights"] = rng.random(shape) + 0.2
+        options["example_weights"][2::5] = 0
+        features[2::5] = np.nan
     answers = class_ids
     if options.pop("probabilities", False):
         answers = rng.dirichlet(np.ones(CLASSES), size=shape)
@@ -176,6 +187,7 @@ BAD = {
     "block_size": (0, ValueError, "block_size must be at least 1, but is 0"),
     "block_size, kind": (2.0, TypeError, "block_size must be an integer or None, not 2.0"),
     "class_weights": (np.zeros(4), ValueError, r"class_weights must have shape \(5,\)"),
+    "example_weights": (np.ones(3), ValueError, r"example_weights must have shape \(2,\), one for each example"),
     "where": (np.ones((3, 5), bool), ValueError, r"where must broadcast to logits' shape \(2, 5\)"),
     "reduction": ("avg", ValueError, "did you mean 'mean'"),
 }

@@ -68,7 +68,17 @@ def test_every_combination_of_options_keeps_the_contract(backend, dtype, names):
                 assert np.all(values[~case.arrays["where"]] == 0)
 
 
-@pytest.mark.parametrize("names", [("ignore_index",), ("class_weights", "ignore_index"), ("probabilities", "where")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("ignore_index",),
+        ("class_weights", "ignore_index"),
+        ("probabilities", "where"),
+        ("example_weights", "probabilities"),
+        ("example_weights", "class_weights", "ignore_index"),
+    ],
+    ids="+".join,
+)
 def test_mean_keeps_the_contract_too(backend, dtype, names):
     """The divisor of the mean is a sum of as many weights as there are examples."""
     case = demanding_case(names, EXAMPLES, 5, dtype)

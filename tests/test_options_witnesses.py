@@ -102,6 +102,7 @@ def test_loss_and_gradient_are_linear_in_the_probabilities(library, dtype, names
 
 NEUTRAL = {
     "class_weights": np.ones(5),
+    "example_weights": np.ones(200),
     "label_smoothing": 0.0,
     "z_loss": 0,
     "where": np.asarray(True),
@@ -122,7 +123,7 @@ def test_neutral_options_change_nothing(library, dtype, option):
         for reduction in ("none", "mean", "sum"):
             # Elsewhere the 200 losses may be added in another order.
             rtol = 0 if library.name == "numpy" else 32 * PRECISIONS[dtype].unit_roundoff
-            if reduction == "mean" and name in ("class_weights", "ignore_index"):
+            if reduction == "mean" and name in ("class_weights", "example_weights", "ignore_index"):
                 # A divisor that is counted divides after the softmax does, and not in one step: one more rounding.
                 rtol = max(rtol, 4 * PRECISIONS[dtype].unit_roundoff)
             results, expected = (results_of(library, c, dtype, reduction=reduction) for c in (neutral, case))
@@ -135,10 +136,14 @@ def test_class_axis_may_be_anywhere_with_options(library, names):
     case = demanding_case(names, 60, 5, "float64")
     losses, rows = results_of(library, case, "float64", reduction="none")
     for shape, axis in (((3, 20), 0), ((3, 20), 1), ((60,), -2)):
-        masks = {name: moved(a, shape, axis) for name, a in case.arrays.items() if name == "where"}
+        arrays = dict(case.arrays)
+        if "where" in arrays:
+            arrays["where"] = moved(arrays["where"], shape, axis)
+        if "example_weights" in arrays:
+            arrays["example_weights"] = arrays["example_weights"].reshape(shape)
         answers = case.answers
         answers = moved(answers, shape, axis) if answers.ndim == 2 else answers.reshape(shape)
-        there = Case(moved(case.logits, shape, axis), answers, case.arrays | masks, case.numbers)
+        there = Case(moved(case.logits, shape, axis), answers, arrays, case.numbers)
         loss, gradient = results_of(library, there, "float64", reduction="none", axis=axis)
         # Sums along another axis are ordered otherwise, and terms of 60 that cancel leave their rounding.
         np.testing.assert_allclose(loss.reshape(-1), losses, rtol=32 * EPS)

@@ -76,17 +76,18 @@ def test_derivatives_are_those_by_way_of_all_logits(derivatives, options):
 
 def test_derivatives_with_respect_to_options_arrays():
     *floating, answers = drawn()
-    arrays = (*floating, torch.linspace(0.5, 2, CLASSES).double(), torch.tensor(0.1), torch.tensor(0.2))
+    weights = torch.linspace(0.5, 2, CLASSES).double(), torch.linspace(0.1, 3, len(answers)).double()
+    arrays = (*floating, *weights, torch.tensor(0.1), torch.tensor(0.2))
 
     def of_all(loss):
-        def total(features, weight, bias, class_weights, z_loss, smoothing):
+        def total(features, weight, bias, class_weights, example_weights, z_loss, smoothing):
             options = {"class_weights": class_weights, "z_loss": z_loss, "label_smoothing": smoothing}
-            return loss(features, weight, bias, answers, block_size=7, **options)
+            return loss(features, weight, bias, answers, block_size=7, example_weights=example_weights, **options)
 
         return total
 
-    expected = torch.func.grad(of_all(of_logits), tuple(range(6)))(*arrays)
-    assert_same(torch.func.grad(of_all(in_blocks), tuple(range(6)))(*arrays), expected)
+    expected = torch.func.grad(of_all(of_logits), tuple(range(7)))(*arrays)
+    assert_same(torch.func.grad(of_all(in_blocks), tuple(range(7)))(*arrays), expected)
     leaves = [array.clone().requires_grad_() for array in arrays]
     assert_same(torch.autograd.grad(of_all(in_blocks)(*leaves), leaves), expected)
 

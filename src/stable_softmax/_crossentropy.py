@@ -18,6 +18,7 @@ def softmax_crossentropy_with_logits(
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
+    example_weights: AnyArray | None = None,
     label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
     z_loss: float | AnyArray = 0.0,
@@ -43,6 +44,10 @@ def softmax_crossentropy_with_logits(
     class_weights : array (C,), optional
         Weight `w` of each class, finite and not negative. With class ids, "mean" divides by the summed weights of the
         labels, as PyTorch does.
+    example_weights : array of the shape of `logits` without `axis`, optional
+        What each example counts, finite and not negative: its loss is multiplied by it, and "mean" divides by their
+        sum, each times its label's weight if there are class weights and class ids. An example of weight 0 is ignored,
+        whatever its logits are.
     label_smoothing : float or 0-d array
         Share of the target to spread evenly over the classes, in [0, 1].
     ignore_index : int, optional
@@ -84,6 +89,7 @@ def softmax_crossentropy_with_logits(
     options = Options(
         where=where,
         class_weights=class_weights,
+        example_weights=example_weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
         z_loss=z_loss,
@@ -102,6 +108,7 @@ def grad_softmax_crossentropy_with_logits(
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
+    example_weights: AnyArray | None = None,
     label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
     z_loss: float | AnyArray = 0.0,
@@ -112,7 +119,8 @@ def grad_softmax_crossentropy_with_logits(
 
     Parameters
     ----------
-    logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
+    logits, reference_answers, axis, where, class_weights, example_weights, label_smoothing,
+    ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
         The loss to differentiate. With "none", each row is the gradient of its own example's loss.
@@ -141,6 +149,7 @@ def grad_softmax_crossentropy_with_logits(
     options = Options(
         where=where,
         class_weights=class_weights,
+        example_weights=example_weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
         z_loss=z_loss,
@@ -159,6 +168,7 @@ def value_and_grad_softmax_crossentropy_with_logits(
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
+    example_weights: AnyArray | None = None,
     label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
     z_loss: float | AnyArray = 0.0,
@@ -169,7 +179,8 @@ def value_and_grad_softmax_crossentropy_with_logits(
 
     Parameters
     ----------
-    logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
+    logits, reference_answers, axis, where, class_weights, example_weights, label_smoothing,
+    ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
         How the losses are combined, and which loss to differentiate.
@@ -197,6 +208,7 @@ def value_and_grad_softmax_crossentropy_with_logits(
     options = Options(
         where=where,
         class_weights=class_weights,
+        example_weights=example_weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
         z_loss=z_loss,
@@ -216,6 +228,7 @@ def hvp_softmax_crossentropy_with_logits(
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
+    example_weights: AnyArray | None = None,
     label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
     z_loss: float | AnyArray = 0.0,
@@ -226,7 +239,8 @@ def hvp_softmax_crossentropy_with_logits(
 
     Parameters
     ----------
-    logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
+    logits, reference_answers, axis, where, class_weights, example_weights, label_smoothing,
+    ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     vector : array of the shape of `logits`
         The vector to multiply the Hessian by, of any real floating or integer dtype.
@@ -257,6 +271,7 @@ def hvp_softmax_crossentropy_with_logits(
     options = Options(
         where=where,
         class_weights=class_weights,
+        example_weights=example_weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
         z_loss=z_loss,
@@ -275,6 +290,7 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
+    example_weights: AnyArray | None = None,
     label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
     z_loss: float | AnyArray = 0.0,
@@ -287,7 +303,8 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
 
     Parameters
     ----------
-    logits, reference_answers, axis, where, class_weights, label_smoothing, ignore_index, z_loss, dtype
+    logits, reference_answers, axis, where, class_weights, example_weights, label_smoothing,
+    ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits`.
     reduction : {"none", "mean", "sum"}
         The loss to differentiate. "none" and "sum" give the same: no example's loss depends on another's logits.
@@ -317,6 +334,7 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
     options = Options(
         where=where,
         class_weights=class_weights,
+        example_weights=example_weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
         z_loss=z_loss,

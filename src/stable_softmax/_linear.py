@@ -21,6 +21,7 @@ def linear_softmax_crossentropy(
     softcap: float | None = None,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
+    example_weights: AnyArray | None = None,
     label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
     z_loss: float | AnyArray = 0.0,
@@ -44,7 +45,7 @@ def linear_softmax_crossentropy(
         Added to the logits.
     softcap : float, optional
         Caps the logits: ``softcap * tanh(logits / softcap)``. A positive normal number of the dtype of the computation.
-    where, class_weights, label_smoothing, ignore_index, z_loss, dtype
+    where, class_weights, example_weights, label_smoothing, ignore_index, z_loss, dtype
         As for `softmax_crossentropy_with_logits` with logits (..., C).
     reduction : {"none", "mean", "sum"}
         How the losses of the examples are combined. If all examples are ignored, the mean is 0.
@@ -76,6 +77,7 @@ def linear_softmax_crossentropy(
     options = Options(
         where=where,
         class_weights=class_weights,
+        example_weights=example_weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
         z_loss=z_loss,
@@ -98,6 +100,7 @@ def value_and_grad_linear_softmax_crossentropy(
     softcap: float | None = ...,
     where: AnyArray | None = ...,
     class_weights: AnyArray | None = ...,
+    example_weights: AnyArray | None = ...,
     label_smoothing: float | AnyArray = ...,
     ignore_index: int | None = ...,
     z_loss: float | AnyArray = ...,
@@ -117,6 +120,7 @@ def value_and_grad_linear_softmax_crossentropy(
     softcap: float | None = ...,
     where: AnyArray | None = ...,
     class_weights: AnyArray | None = ...,
+    example_weights: AnyArray | None = ...,
     label_smoothing: float | AnyArray = ...,
     ignore_index: int | None = ...,
     z_loss: float | AnyArray = ...,
@@ -136,6 +140,7 @@ def value_and_grad_linear_softmax_crossentropy(
     softcap: float | None = None,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
+    example_weights: AnyArray | None = None,
     label_smoothing: float | AnyArray = 0.0,
     ignore_index: int | None = None,
     z_loss: float | AnyArray = 0.0,
@@ -186,6 +191,7 @@ def value_and_grad_linear_softmax_crossentropy(
     options = Options(
         where=where,
         class_weights=class_weights,
+        example_weights=example_weights,
         label_smoothing=label_smoothing,
         ignore_index=ignore_index,
         z_loss=z_loss,

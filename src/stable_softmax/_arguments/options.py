@@ -30,7 +30,7 @@ from stable_softmax._execution.run import apply, total
 from stable_softmax._libraries import is_array
 from stable_softmax._libraries.common import common_library, is_of_numpy
 from stable_softmax._libraries.standard import Library
-from stable_softmax._maths.targets import example_weights, is_off, over_square, scale_root
+from stable_softmax._maths.targets import is_off, over_square, scale_root, weights_in_divisor
 
 
 class Loss(NamedTuple):
@@ -51,6 +51,7 @@ class Options(NamedTuple):
 
     where: Any
     class_weights: Any
+    example_weights: Any
     label_smoothing: Any
     ignore_index: Any
     z_loss: Any
@@ -79,11 +80,11 @@ def with_own_arrays(given: dict[str, Any], options: Options) -> tuple[Library, d
     The dtype of the result depends on the first array.
     """
     arrays = {}
-    is_plain = options.where is options.class_weights is None
+    is_plain = options.where is options.class_weights is options.example_weights is None
     if not (is_plain and type(options.label_smoothing) is type(options.z_loss) is float):
         numbers = {name: _number(name, getattr(options, name)) for name in ("label_smoothing", "z_loss")}
         options = options._replace(**numbers)
-        arrays = {name: getattr(options, name) for name in ("where", "class_weights")}
+        arrays = {name: getattr(options, name) for name in ("where", "class_weights", "example_weights")}
         arrays = {name: array for name, array in arrays.items() if array is not None}
         arrays |= {name: number for name, number in numbers.items() if not isinstance(number, Real)}
         given = given | arrays
@@ -113,30 +114,32 @@ def criterion_of(
     where = None if options.where is None else where_of(lib, options.where, layout)
     if options.ignore_index is not None:
         ignored_id = _ignored_id_of(lib, options.ignore_index, reference_answers, plan.holds_ids)
-    class_ids = probabilities = weights = None
+    class_ids = probabilities = weights = examples = None
     are_valid = False
+    if options.example_weights is not None:
+        examples = _example_weights_of(lib, options.example_weights, layout, reduction == "mean")
     if plan.holds_ids:
         class_ids = class_ids_of(lib, answers, layout, plan.id_dtype)
-        are_valid = check_class_ids(lib, class_ids, where, ignored_id, answers, layout)
+        are_valid = check_class_ids(lib, class_ids, where, ignored_id, examples, answers, layout)
     else:
-        probabilities = checked_probabilities(lib, answers, where, layout.working)
-    is_relative = reduction == "mean" and plan.holds_ids
+        probabilities = checked_probabilities(lib, answers, where, examples, layout.working)
     if options.class_weights is not None:
-        weights = _class_weights_of(lib, options.class_weights, layout)
-        weights = checked_weights(lib, weights, layout.working, is_relative)
+        weights = _class_weights_of(lib, options.class_weights, layout, reduction == "mean" and plan.holds_ids)
     criterion = Criterion(
         class_ids=class_ids,
         probabilities=probabilities,
         where=where,
         class_weights=weights,
+        example_weights=examples,
         label_smoothing=plan.label_smoothing,
         z_loss=plan.z_loss,
         divisor=plan.divisor,
         ignored_id=ignored_id,
         are_valid=are_valid,
-        is_label=plan.is_label and where is None and weights is None and ignored_id is None,
+        is_label=plan.is_label and where is weights is examples is ignored_id is None,
     )
-    if is_relative and not (weights is None and ignored_id is None):
+    is_weighted = examples is not None or (plan.holds_ids and not (weights is None and ignored_id is None))
+    if reduction == "mean" and is_weighted:
         criterion = _with_weight_divisor(lib, criterion, layout)
     elif plan.divisor is None:
         criterion = criterion._replace(divisor=_number_of_examples(lib, answers, layout))
@@ -219,16 +222,30 @@ def _check_vector(lib: Library, vector: Any, layout: Layout) -> None:
         raise ValueError(f"vector must have logits' shape {layout.shape}, not {tuple(vector.shape)}")
 
 
-def _class_weights_of(lib: Library, class_weights: Any, layout: Layout) -> Any:
-    """Check dtype and shape of class weights, and return them with as many dimensions as the logits."""
-    if not lib.is_of_kind(class_weights.dtype, "real floating", "integral"):
-        raise TypeError(f"class_weights must have a real floating-point or integer dtype, not {class_weights.dtype}")
+def _class_weights_of(lib: Library, class_weights: Any, layout: Layout, is_relative: bool) -> Any:
+    """Check class weights, and return them with as many dimensions as the logits."""
     axis, classes = layout.axes[0], layout.shape[layout.axes[0]]
-    if tuple(class_weights.shape) != (classes,):
-        raise ValueError(
-            f"class_weights must have shape ({classes},), one for each class, not {tuple(class_weights.shape)}"
-        )
-    return lib.xp.reshape(class_weights, tuple(classes if i == axis else 1 for i in range(len(layout.shape))))
+    weights = _weights_of(lib, "class_weights", class_weights, (classes,), "class", layout, is_relative)
+    return lib.xp.reshape(weights, tuple(classes if i == axis else 1 for i in range(len(layout.shape))))
+
+
+def _example_weights_of(lib: Library, example_weights: Any, layout: Layout, is_relative: bool) -> Any:
+    """Check example weights, and return them with an axis of length 1 in place of the class axis."""
+    axis = layout.axes[0]
+    shape = layout.shape[:axis] + layout.shape[axis + 1 :]
+    weights = _weights_of(lib, "example_weights", example_weights, shape, "example", layout, is_relative)
+    return lib.expand_dims(weights, axis)
+
+
+def _weights_of(
+    lib: Library, name: str, weights: Any, shape: tuple[int, ...], item: str, layout: Layout, is_relative: bool
+) -> Any:
+    """Check dtype, shape and values of weights, and return them in a dtype for the computation."""
+    if not lib.is_of_kind(weights.dtype, "real floating", "integral"):
+        raise TypeError(f"{name} must have a real floating-point or integer dtype, not {weights.dtype}")
+    if tuple(weights.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, one for each {item}, not {tuple(weights.shape)}")
+    return checked_weights(lib, name, weights, layout.working, is_relative)
 
 
 def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: bool) -> int | None:
@@ -253,18 +270,24 @@ def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: boo
 
 
 def _with_weight_divisor(lib: Library, criterion: Criterion, layout: Layout) -> Criterion:
-    """Return the criterion with the summed weights of all examples that count as its divisor."""
-    weights_of_examples = partial(example_weights, axis=layout.axes[0], ignored_id=criterion.ignored_id)
-    weights = apply(weights_of_examples, lib, criterion.class_ids, criterion.class_weights)
-    if criterion.class_weights is not None:
-        root = scale_root(lib, weights)
+    """Return the criterion with the summed weights of all examples that count as its divisor.
 
-        def scaled(values: Any) -> Any:
-            return lib.convert(apply(over_square, lib, values, root), layout.working)
+    Only the ratios of weights matter then: they are scaled into the range of the dtype.
+    """
 
-        weights, class_weights, z_loss = scaled(weights), scaled(criterion.class_weights), criterion.z_loss
+    def scaled(values: Any, root: Any) -> Any:
+        return lib.convert(apply(over_square, lib, values, root), layout.working)
+
+    if criterion.example_weights is not None:
+        examples = criterion.example_weights
+        criterion = criterion._replace(example_weights=scaled(examples, scale_root(lib, examples)))
+    own = {name: getattr(criterion, name) for name in ("class_ids", "class_weights", "example_weights", "ignored_id")}
+    weights = apply(partial(weights_in_divisor, axis=layout.axes[0]), lib, Criterion(**own))
+    if criterion.class_ids is not None and criterion.class_weights is not None:
+        root, z_loss = scale_root(lib, weights), criterion.z_loss
+        weights, class_weights = scaled(weights, root), scaled(criterion.class_weights, root)
         if not is_off(z_loss):
-            z_loss = scaled(z_loss * lib.xp.ones_like(root))
+            z_loss = scaled(z_loss * lib.xp.ones_like(root), root)
         criterion = criterion._replace(class_weights=class_weights, z_loss=z_loss)
     return criterion._replace(divisor=_total_weight(lib, weights, layout))
 

@@ -16,14 +16,20 @@ _LEAST_TARGET = -1e-3
 
 
 def check_class_ids(
-    lib: Library, class_ids: Any, where: Any, ignored_id: int | None, reference_answers: Any, layout: Layout
+    lib: Library,
+    class_ids: Any,
+    where: Any,
+    ignored_id: int | None,
+    example_weights: Any,
+    reference_answers: Any,
+    layout: Layout,
 ) -> bool:
-    """Raise for the first class id that is out of range or that `where` excludes, unless it is to be ignored.
+    """Raise for the first class id that is out of range or that `where` excludes, unless its example is to be ignored.
 
     Return whether values could be read.
     """
     # The library of the labels alone: they stay readable while PyTorch differentiates with respect to logits.
-    lib = lib.for_arrays(class_ids) if where is None else lib.for_arrays(class_ids, where)
+    lib = lib.for_arrays(*given_of(class_ids, where, example_weights))
     if not lib.reads_values:
         return False
     shape, axis = layout.shape, layout.axes[0]
@@ -32,6 +38,8 @@ def check_class_ids(
     good = in_range(class_ids, shape[axis]) if where is None else is_marked(lib, where, class_ids, shape, axis)
     if ignored_id is not None:
         good = good | (class_ids == ignored_id)
+    if example_weights is not None:
+        good = good | (example_weights == 0)
     if not lib.xp.all(good):
         position, value = first_false(lib, good, reference_answers)
         kept = "" if where is None else " that where keeps"
@@ -43,16 +51,16 @@ def check_class_ids(
     return True
 
 
-def checked_probabilities(lib: Library, probabilities: Any, where: Any, dtype: Any) -> Any:
-    """Return target probabilities; raise for the first negative one that `where` keeps, or make it NaN."""
+def checked_probabilities(lib: Library, probabilities: Any, where: Any, example_weights: Any, dtype: Any) -> Any:
+    """Return target probabilities; raise for the first negative one that counts, or make it NaN."""
     if lib.bits_of(probabilities.dtype) <= 8:  # PyTorch cannot compare these
         probabilities = lib.convert(probabilities, dtype)
-    own = lib.for_arrays(probabilities) if where is None else lib.for_arrays(probabilities, where)
+    own = lib.for_arrays(*given_of(probabilities, where, example_weights))
     if not own.reads_values:
-        return apply(_without_negative, lib, probabilities, where)
+        return apply(_without_negative, lib, probabilities, where, example_weights)
     if 0 in probabilities.shape or own.xp.min(probabilities) >= _LEAST_TARGET:
         return probabilities
-    is_negative = _is_negative(probabilities, where)
+    is_negative = _is_negative(probabilities, where, example_weights)
     if own.xp.any(is_negative):
         position, value = first_false(own, ~is_negative, probabilities)
         raise ValueError(
@@ -62,37 +70,45 @@ def checked_probabilities(lib: Library, probabilities: Any, where: Any, dtype: A
     return probabilities
 
 
-def _without_negative(lib: Library, probabilities: Any, where: Any) -> Any:
-    return lib.convert(lib.nan_where(_is_negative(probabilities, where), probabilities), probabilities.dtype)
+def _without_negative(lib: Library, probabilities: Any, where: Any, example_weights: Any) -> Any:
+    is_negative = _is_negative(probabilities, where, example_weights)
+    return lib.convert(lib.nan_where(is_negative, probabilities), probabilities.dtype)
 
 
-def _is_negative(probabilities: Any, where: Any) -> Any:
-    """Return where target probabilities that `where` keeps are negative by more than rounding."""
+def _is_negative(probabilities: Any, where: Any, example_weights: Any) -> Any:
+    """Return where target probabilities that count are negative by more than rounding."""
     is_negative = probabilities < _LEAST_TARGET
-    return is_negative if where is None else is_negative & where
+    if where is not None:
+        is_negative = is_negative & where
+    return is_negative if example_weights is None else is_negative & (example_weights != 0)
 
 
-def checked_weights(lib: Library, class_weights: Any, dtype: Any, is_relative: bool) -> Any:
-    """Return class weights in a dtype; raise for the first bad one, or make it NaN.
+def given_of(*arrays: Any) -> list[Any]:
+    """Return the arrays that are given."""
+    return [array for array in arrays if array is not None]
+
+
+def checked_weights(lib: Library, name: str, weights: Any, dtype: Any, is_relative: bool) -> Any:
+    """Return weights in a dtype; raise for the first bad one, or make it NaN.
 
     Relative weights matter only by their ratios, and may lie outside the range of the dtype.
     """
-    if is_relative and lib.is_of_kind(class_weights.dtype, "real floating"):
-        dtype = wider_dtype(lib, dtype, class_weights.dtype)
-    is_integral = lib.is_of_kind(class_weights.dtype, "integral")
-    if is_integral or wider_dtype(lib, dtype, class_weights.dtype) == dtype:
-        class_weights = lib.convert(class_weights, dtype)
-    good = (class_weights >= 0) & (class_weights <= lib.limit(dtype, "max"))
-    if not lib.for_arrays(class_weights).reads_values:
-        return lib.convert(lib.nan_where(~good, class_weights), dtype)
+    if is_relative and lib.is_of_kind(weights.dtype, "real floating"):
+        dtype = wider_dtype(lib, dtype, weights.dtype)
+    is_integral = lib.is_of_kind(weights.dtype, "integral")
+    if is_integral or wider_dtype(lib, dtype, weights.dtype) == dtype:
+        weights = lib.convert(weights, dtype)
+    good = (weights >= 0) & (weights <= lib.limit(dtype, "max"))
+    if not lib.for_arrays(weights).reads_values:
+        return lib.convert(lib.nan_where(~good, weights), dtype)
     if not lib.xp.all(good):
-        position, value = first_false(lib, good, lib.xp.reshape(class_weights, (-1,)))
-        own, rule, remedy = class_weights.dtype, "be finite and not negative", ""
+        position, value = first_false(lib, good, weights)
+        own, rule, remedy = weights.dtype, "be finite and not negative", ""
         if 0 <= value <= lib.xp.finfo(own).max:
             rule = f"lie in the range of {_name_of(dtype)}, the dtype of the computation"
             remedy = f": scale them, or pass dtype={_name_of(own)!r}"
-        raise ValueError(f"class_weights must {rule}, but is {value} at position {position}{remedy}")
-    return lib.convert(class_weights, dtype)
+        raise ValueError(f"{name} must {rule}, but is {value} at position {position}{remedy}")
+    return lib.convert(weights, dtype)
 
 
 def _name_of(dtype: Any) -> str:

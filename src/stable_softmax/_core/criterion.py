@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 #: The fields that users may differentiate with respect to.
-DIFFERENTIABLE = ("probabilities", "class_weights", "label_smoothing", "z_loss")
+DIFFERENTIABLE = ("probabilities", "class_weights", "example_weights", "label_smoothing", "z_loss")
 
 
 class Criterion(NamedTuple):
@@ -17,6 +17,8 @@ class Criterion(NamedTuple):
     probabilities: Any = None
     where: Any = None
     class_weights: Any = None
+    #: What each example counts; where it is 0, nothing of the example does.
+    example_weights: Any = None
     #: A float, or an array with one entry.
     label_smoothing: Any = 0.0
     #: A float, or an array with one entry.

@@ -142,7 +142,9 @@ def _swept(lib: Library, function: Any, arrays: tuple[Any, ...], settings: Setti
 
 def _has_rows(name: str, array: Any) -> bool:
     """Whether an array has an entry for each example."""
-    return name in ("features", "class_ids", "probabilities") or (name == "where" and array.shape[0] != 1)
+    return name in ("features", "class_ids", "probabilities", "example_weights") or (
+        name == "where" and array.shape[0] != 1
+    )
 
 
 def _rows_of_block(lib: Library, features: Any, weight: Any, working: Any) -> int:

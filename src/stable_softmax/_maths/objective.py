@@ -136,9 +136,10 @@ def _terms(lib: Library, logits: Any, targets: Targets, axes: tuple[int, ...]) -
 
 
 def _over_divisor(values: Any, targets: Targets) -> Any:
-    """Return the values divided by the divisor, before they are summed: the sum could overflow."""
+    """Return the values over the divisor, times what each example counts: not their sum, which could overflow."""
     undivided = isinstance(targets.divisor, int) and targets.divisor == 1
-    return values if undivided else values / targets.divisor
+    values = values if undivided else values / targets.divisor
+    return values if targets.example_weights is None else values * targets.example_weights
 
 
 def _towards_all_targets(lib: Library, rows: Any, scale: Any, terms: Terms, targets: Targets) -> Any:

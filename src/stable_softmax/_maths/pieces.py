@@ -15,7 +15,15 @@ from stable_softmax._maths import merging, objective
 from stable_softmax._maths.exponentials import difference
 from stable_softmax._maths.labels import in_range, is_marked, ones_along, relative_ids
 from stable_softmax._maths.sums import accurate_sum
-from stable_softmax._maths.targets import Targets, class_weights_of, is_off, masked_logits, zero_excluded
+from stable_softmax._maths.targets import (
+    Targets,
+    class_weights_of,
+    is_off,
+    masked_logits,
+    unignored,
+    zero_excluded,
+    zero_uncounted,
+)
 
 _LAG_UNIT = 2.0**20
 
@@ -104,7 +112,8 @@ def losses_of_part(lib: Library, part: merging.Part, given: Criterion, axes: tup
         )
         targets = _targets(None, given)
         if "classes" in _names_of(part.weight.shape[axis], given):
-            targets = targets._replace(counted=_column(part.weight, given, axis, "classes") > 0)
+            any_left = _column(part.weight, given, axis, "classes") > 0
+            targets = targets._replace(counted=any_left if targets.counted is None else any_left & targets.counted)
     else:
         lag = _column(part.lag, given, axis, "label") * _LAG_UNIT
         only_label = part._replace(lag=lag, weight=_column(part.weight, given, axis, "label"))
@@ -213,13 +222,13 @@ def _targets_and_terms(
 def _targets(weight: Any, given: Criterion) -> Targets:
     """Return the targets without those of smoothing; `weight` is that of the label's class, None for 1."""
     kept = 1.0 if is_off(given.label_smoothing) else 1 - given.label_smoothing
-    counted = None if given.ignored_id is None else given.class_ids != given.ignored_id
     return Targets(
         given.class_ids,
         scale=kept if weight is None else kept * weight,
-        counted=counted,
+        counted=unignored(given),
         where=given.where,
         z_loss=None if is_off(given.z_loss) else given.z_loss,
+        example_weights=given.example_weights,
         divisor=given.divisor,
     )
 
@@ -252,14 +261,12 @@ def _smoothing_share(lib: Library, part: merging.Part, given: Criterion, axis: i
 
 def _own_classes(lib: Library, logits: Any, given: Criterion, axis: int, first_class: int) -> tuple[Any, Any]:
     """Return a piece's logits, -inf for excluded classes, 0 for ignored examples, and the labels among its classes."""
-    logits = masked_logits(lib, given.where, logits)
+    logits = zero_uncounted(lib, unignored(given), masked_logits(lib, given.where, logits))
     if given.class_ids is None:
         return logits, None
     class_ids = relative_ids(lib, given.class_ids, first_class)
     if given.where is not None:
         class_ids = lib.xp.where(is_marked(lib, given.where, class_ids, logits.shape, axis), class_ids, -1)
-    if given.ignored_id is not None:
-        logits = lib.xp.where(given.class_ids == given.ignored_id, 0, logits)
     return logits, class_ids
 
 

@@ -31,6 +31,8 @@ class Targets(NamedTuple):
     where: Any = None
     #: Coefficient of the penalty; None for 0.
     z_loss: Any = None
+    #: What each example counts; None for 1.
+    example_weights: Any = None
     #: Divisor of losses and gradients.
     divisor: Any = 1
     #: Whether all class ids are known to be in range.
@@ -60,6 +62,7 @@ def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
         counted=counted,
         where=criterion.where,
         z_loss=z_loss,
+        example_weights=criterion.example_weights,
         divisor=criterion.divisor,
         are_valid=criterion.are_valid or criterion.class_ids is None,
         is_plain=scale is others is counted is z_loss is None and not trees.is_leaf(criterion.divisor),
@@ -69,22 +72,36 @@ def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
 def counted_of(lib: Library, criterion: Criterion, axis: int) -> Any:
     """Return a mask of the examples that count, or None if all do.
 
-    An example with target probabilities counts unless `where` excludes all its classes.
+    An example with target probabilities does not count either if `where` excludes all its classes.
     """
-    if criterion.class_ids is None:
-        return None if criterion.where is None else lib.xp.any(criterion.where, axis=axis, keepdims=True)
-    return None if criterion.ignored_id is None else criterion.class_ids != criterion.ignored_id
+    counted = unignored(criterion)
+    if criterion.class_ids is not None or criterion.where is None:
+        return counted
+    any_left = lib.xp.any(criterion.where, axis=axis, keepdims=True)
+    return any_left if counted is None else any_left & counted
 
 
-def example_weights(lib: Library, class_ids: Any, class_weights: Any, axis: int, ignored_id: int | None) -> Any:
-    """Return the weight of each example in the divisor of the mean over class ids."""
-    counted = None if ignored_id is None else class_ids != ignored_id
+def unignored(criterion: Criterion) -> Any:
+    """Return a mask of the examples that neither their class id nor their weight says to ignore; None for all."""
+    has_weight = None if criterion.example_weights is None else criterion.example_weights != 0
+    if criterion.ignored_id is None:
+        return has_weight
+    counted = criterion.class_ids != criterion.ignored_id
+    return counted if has_weight is None else counted & has_weight
+
+
+def weights_in_divisor(lib: Library, criterion: Criterion, axis: int) -> Any:
+    """Return the weight of each example in the divisor of the mean."""
+    examples, class_weights = criterion.example_weights, criterion.class_weights
+    counted = unignored(criterion)
+    if criterion.class_ids is None or (class_weights is None and examples is not None):
+        return zero_uncounted(lib, counted, examples)
     if class_weights is None:
-        return lib.xp.astype(counted, class_ids.dtype)
+        return lib.xp.astype(counted, criterion.class_ids.dtype)
     # A class id out of range makes the loss NaN, whatever the divisor is.
-    valid = lib.xp.where(in_range(class_ids, class_weights.shape[axis]), class_ids, 0)
+    valid = lib.xp.where(in_range(criterion.class_ids, class_weights.shape[axis]), criterion.class_ids, 0)
     weights = class_weights_of(lib, class_weights, valid, axis)
-    return zero_uncounted(lib, counted, weights)
+    return zero_uncounted(lib, counted, weights if examples is None else weights * examples)
 
 
 def scale_root(lib: Library, weights: Any) -> Any:
