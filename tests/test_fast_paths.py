@@ -212,3 +212,25 @@ def test_blocks_are_where_the_logits_are(library, monkeypatch):
         results.append(stable_softmax.softmax_crossentropy_with_logits(z, y, reduction="mean"))
     assert {result.device.type for result in results} == {"cpu"}
     torch.testing.assert_close(results[3], results[4])
+
+
+@pytest.mark.only_backends("numpy", "torch", "array-api-strict")
+@pytest.mark.parametrize("classes", [10, 40, 100])
+def test_rows_that_need_a_shift_leave_the_bits_of_others(library, dtype, classes):
+    """Whether the first row needs one, some other does, or the maximum is near where one is needed."""
+    rng = np.random.default_rng(classes)
+    near = rng.normal(size=(12, classes)).astype(np.float32)
+    near -= near.max(axis=1, keepdims=True)
+    maxima = np.asarray([-1000, -20, -2.1, -1.9, -0.5, 0, 0.6, 3, 30.9, 31.1, 90, 1000], np.float32)
+    rows, class_ids = near + maxima[:, None], rng.integers(classes, size=12)
+
+    def results(chosen):
+        z, y = library.logits(rows[chosen], dtype), library.array(class_ids[chosen])
+        both = stable_softmax.value_and_grad_softmax_crossentropy_with_logits
+        given = [library.call(function, z) for function in (stable_softmax.softmax, stable_softmax.logsumexp)]
+        return [*given, *library.call(both, z, y, reduction="none")]
+
+    alone = [np.concatenate(same) for same in zip(*(results([i]) for i in range(12)), strict=True)]
+    for order in (np.arange(12), np.arange(12)[::-1], np.asarray([5, 0, 11, 7]), np.asarray([5, 4, 6, 7, 8])):
+        for result, same in zip(results(order), alone, strict=True):
+            np.testing.assert_array_equal(result, same[order])
