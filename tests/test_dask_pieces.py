@@ -46,6 +46,8 @@ def test_losses_and_derivatives(names, cuts):
     answers, arrays = np.concatenate([case.answers, answers]), dict(case.arrays)
     if "where" in names:
         arrays["where"] = np.concatenate([arrays["where"], np.ones((len(ODD_ROWS), 9), bool)])
+    if "example_weights" in names:
+        arrays["example_weights"] = np.concatenate([arrays["example_weights"], np.arange(len(ODD_ROWS))])
     if {"where", "probabilities"} <= set(names):
         arrays["where"][[1, 8, 10]] = False
     lazy, options = dask.array.from_array(logits, chunks=(5, cuts)), arrays | case.numbers | {"reduction": "none"}

@@ -13,7 +13,7 @@ from linear_forms import CLASSES, EXAMPLES, FEATURES, in_blocks, of_logits
 
 from stable_softmax import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
 
-pytestmark = [pytest.mark.covering, pytest.mark.versioned]
+pytestmark = pytest.mark.versioned
 
 EPS = np.finfo(np.float64).eps
 
@@ -99,6 +99,7 @@ def test_one_exported_program_serves_all_sizes():
         assert_same(exported.call(*drawn(number)), jax.jit(jax.value_and_grad(of_logits, (0, 1, 2)))(*drawn(number)))
 
 
+@pytest.mark.covering
 @pytest.mark.meshes
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_rows_and_classes_on_several_devices(kind):
@@ -156,7 +157,7 @@ def test_the_logits_of_all_examples_are_never_there():
         assert planned.temp_size_in_bytes < 8 * 4 * 64 * 8192 < 4 * 4096 * 8192 / 4
 
 
-@pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
+@pytest.mark.parametrize("narrow", ["float16", pytest.param("bfloat16", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize(
     ("reduction", "size", "scale"), [("mean", 2.0**-15, 2.0**16), ("sum", 2.0**13, 2.0**-4), ("none", 2.0**13, 2.0**-4)]
 )
@@ -223,6 +224,7 @@ def test_outside_of_jit_each_program_is_compiled_once(caplog):
     assert [record.message for record in caplog.records if record.message.startswith("Compiling")] == []
 
 
+@pytest.mark.covering
 @pytest.mark.meshes
 @pytest.mark.parametrize("placed", ["examples", "classes", "features of a plain weight", "all but the bias"])
 def test_arrays_on_an_explicit_mesh_beside_arrays_on_none(placed):

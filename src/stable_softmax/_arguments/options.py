@@ -281,9 +281,15 @@ def _with_weight_divisor(lib: Library, criterion: Criterion, layout: Layout) -> 
     if criterion.example_weights is not None:
         examples = criterion.example_weights
         criterion = criterion._replace(example_weights=scaled(examples, scale_root(lib, examples)))
-    own = {name: getattr(criterion, name) for name in ("class_ids", "class_weights", "example_weights", "ignored_id")}
-    weights = apply(partial(weights_in_divisor, axis=layout.axes[0]), lib, Criterion(**own))
-    if criterion.class_ids is not None and criterion.class_weights is not None:
+    has_class_weights = criterion.class_ids is not None and criterion.class_weights is not None
+    needed = Criterion(
+        class_ids=criterion.class_ids,
+        class_weights=criterion.class_weights if has_class_weights else None,
+        example_weights=criterion.example_weights,
+        ignored_id=criterion.ignored_id,
+    )
+    weights = apply(partial(weights_in_divisor, axis=layout.axes[0]), lib, needed)
+    if has_class_weights:
         root, z_loss = scale_root(lib, weights), criterion.z_loss
         weights, class_weights = scaled(weights, root), scaled(criterion.class_weights, root)
         if not is_off(z_loss):
