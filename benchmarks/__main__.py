@@ -39,7 +39,7 @@ def main(
 ) -> None:
     """Print the ratios of the median times, ours to the peers', with quartiles; or what the options ask for instead."""
     asked: list[Iterator[Section]] = []
-    if only or not (grow or peak or scale or count or project or picture):
+    if only or check or not (grow or peak or scale or count or project or picture):
         asked.append(comparisons.sections(only or TableName, quick, check and comparisons.kept_in(check)))
     if grow:
         asked.append(growth.sections(quick, large))

@@ -8,6 +8,8 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+import typer
+
 from benchmarks.progress import tell
 from benchmarks.tables import Row, Section, number, per_element, shape, text
 from benchmarks.timing import compared
@@ -57,7 +59,10 @@ MORE = 2
 def kept_in(file: Path) -> Kept:
     """Return the quartiles that an earlier run wrote to a file."""
     tables = json.loads(file.read_text())["tables"]
-    return {_key(row): (row["low"], row["high"]) for rows in tables.values() for row in rows if "low" in row}
+    kept = {_key(row): (row["low"], row["high"]) for rows in tables.values() for row in rows if "low" in row}
+    if not kept:
+        raise typer.BadParameter(f"{file} holds no ratios: write it by --json, without other parts")
+    return kept
 
 
 def sections(names: Iterable[TableName], quick: bool, kept: Kept | None = None) -> Iterator[Section]:

@@ -196,3 +196,28 @@ def test_huge_weight_of_a_class_without_examples(backend):
     z, y = backend.logits([[100.0, 0.0], [1.0, 0.0]], "float64"), backend.array(np.zeros(2, np.int64))
     loss, _ = backend.call(WEIGHTED, z, y, backend.logits([1e-200, 1e200], "float64"))
     np.testing.assert_allclose(loss, np.log1p(np.exp(-1)) / 2, rtol=1e-14)
+
+
+@pytest.mark.parametrize("by_class", [1e-37, 1e-19, 1.0, 1e15, 1e30])
+@pytest.mark.parametrize("by_example", [1e-37, 1e-15, 1.0, 1e10, 1e38])
+def test_a_mean_depends_on_the_ratios_of_weights_alone(library, by_class, by_example):
+    function = with_arrays(value_and_grad_softmax_crossentropy_with_logits, ("class_weights", "example_weights"))
+    logits, class_ids = [[0.0, -57.0, -60.0], [0.0, 1e25, 0.0]], library.array(np.asarray([0, 0]))
+
+    def results(*sizes):
+        weights = [
+            library.logits(np.asarray(a) * size, "float32") for a, size in zip(([1, 2, 1], [1, 1]), sizes, strict=True)
+        ]
+        return library.call(
+            function, library.logits(np.asarray(logits), "float32"), class_ids, *weights, reduction="mean"
+        )
+
+    for result, same in zip(results(by_class, by_example), results(1.0, 1.0), strict=True):
+        np.testing.assert_allclose(result, same, rtol=32 * np.finfo(np.float32).eps)
+
+
+@pytest.mark.only_backends("numpy")
+def test_a_loss_beyond_float64_in_a_wider_dtype():
+    logits, class_ids = np.asarray([[20000, 0], [0, np.nan]], np.longdouble), np.asarray([1, 1])
+    np.testing.assert_array_equal(softmax_crossentropy_with_logits(logits[:1], class_ids[:1]), [20000])
+    np.testing.assert_array_equal(softmax_crossentropy_with_logits(logits, class_ids), [20000, np.nan])

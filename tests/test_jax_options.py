@@ -1,5 +1,6 @@
 """The options against JAX's derivatives of an undecorated definition, and against Optax, jax.nn and Keras."""
 
+import warnings
 from functools import partial
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from loss_options import EACH_COMBINATION, IGNORED, moderate_case
 
+import stable_softmax
 from stable_softmax import (
     grad_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
@@ -199,3 +201,34 @@ def test_keras_agrees(ignored, reduction, theirs, monkeypatch):
     gradient = jax.grad(lambda z: jnp.sum(peer(y, z)))(z)
     ours = grad_softmax_crossentropy_with_logits(z, y, ignore_index=ignored, reduction=reduction)
     np.testing.assert_allclose(ours, gradient, **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["class_weights", "label_smoothing", "z_loss", "example_weights"])
+def test_what_the_targets_of_an_example_of_weight_0_hold_has_no_slope(name):
+    targets, weights = jnp.asarray([[0.5, 0.5], [jnp.nan, -1]]), jnp.asarray([1.0, 0.0])
+    arrays = {"class_weights": jnp.ones(2), "label_smoothing": jnp.asarray(0.1), "z_loss": jnp.asarray(0.1)}
+
+    def loss(array, targets, weights, rows):
+        options = {**arrays, "example_weights": weights} | {name: array}
+        return softmax_crossentropy_with_logits(jnp.eye(2)[:rows], targets, **options, reduction="mean")
+
+    array = arrays.get(name, weights)
+    slopes = jax.grad(loss)(array, targets, weights, 2)
+    alone = jax.grad(loss)(array[:1] if name == "example_weights" else array, targets[:1], weights[:1], 1)
+    np.testing.assert_allclose(slopes[:1] if name == "example_weights" else slopes, alone, **TOLERANCE)
+
+
+def test_kept_plans_know_the_settings_of_64_bits():
+    if not hasattr(jax.config, "jax_explicit_x64_dtypes"):
+        pytest.skip("this version has no such setting")
+    z, before = jnp.ones((1, 7), "float32"), jax.config.jax_explicit_x64_dtypes
+    with jax.enable_x64(False):
+        assert stable_softmax.softmax(z, dtype="float32").dtype == "float32"
+        try:
+            for setting, dtype in (("warn", "float32"), ("allow", "float64"), ("warn", "float32")):
+                jax.config.update("jax_explicit_x64_dtypes", setting)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    assert stable_softmax.softmax(z, dtype="float64").dtype == dtype
+        finally:
+            jax.config.update("jax_explicit_x64_dtypes", before)

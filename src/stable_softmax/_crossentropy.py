@@ -45,9 +45,9 @@ def softmax_crossentropy_with_logits(
         Weight `w` of each class, finite and not negative. With class ids, "mean" divides by the summed weights of the
         labels, as PyTorch does.
     example_weights : array of the shape of `logits` without `axis`, optional
-        What each example counts, finite and not negative: its loss is multiplied by it, and "mean" divides by their
-        sum, each times its label's weight if there are class weights and class ids. An example of weight 0 is ignored,
-        whatever its logits are.
+        What each example counts, `v`, finite and not negative: its loss is multiplied by it. "mean" divides by the sum
+        of `v`; with class ids and class weights, by the sum of `v * w[y]`. An example of weight 0 is ignored, whatever
+        its logits and its label or targets are.
     label_smoothing : float or 0-d array
         Share of the target to spread evenly over the classes, in [0, 1].
     ignore_index : int, optional

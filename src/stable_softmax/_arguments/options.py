@@ -114,15 +114,10 @@ def criterion_of(
     where = None if options.where is None else where_of(lib, options.where, layout)
     if options.ignore_index is not None:
         ignored_id = _ignored_id_of(lib, options.ignore_index, reference_answers, plan.holds_ids)
-    class_ids = probabilities = weights = examples = None
-    are_valid = False
+    weights = examples = None
     if options.example_weights is not None:
         examples = _example_weights_of(lib, options.example_weights, layout, reduction == "mean")
-    if plan.holds_ids:
-        class_ids = class_ids_of(lib, answers, layout, plan.id_dtype)
-        are_valid = check_class_ids(lib, class_ids, where, ignored_id, examples, answers, layout)
-    else:
-        probabilities = checked_probabilities(lib, answers, where, examples, layout.working)
+    class_ids, probabilities, are_valid = _labels_of(lib, plan, answers, where, ignored_id, examples)
     if options.class_weights is not None:
         weights = _class_weights_of(lib, options.class_weights, layout, reduction == "mean" and plan.holds_ids)
     criterion = Criterion(
@@ -195,6 +190,17 @@ def _plan(
     return _Plan(layout, holds_ids, lib.default_dtype("integral"), label_smoothing, z_loss, divisor, is_label)
 
 
+def _labels_of(
+    lib: Library, plan: _Plan, answers: Any, where: Any, ignored_id: int | None, example_weights: Any
+) -> tuple[Any, Any, bool]:
+    """Check labels, and return class ids, target probabilities, and whether all class ids are known to be valid."""
+    layout = plan.layout
+    if not plan.holds_ids:
+        return None, checked_probabilities(lib, answers, where, example_weights, layout.working), False
+    class_ids = class_ids_of(lib, answers, layout, plan.id_dtype)
+    return class_ids, None, check_class_ids(lib, class_ids, where, ignored_id, example_weights, answers, layout)
+
+
 def _number(name: str, value: Any) -> Any:
     """Check a number or 0-d array, and return it; a 0-d array of NumPy becomes a scalar."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
@@ -242,7 +248,8 @@ def _weights_of(
 ) -> Any:
     """Check dtype, shape and values of weights, and return them in a dtype for the computation."""
     if not lib.is_of_kind(weights.dtype, "real floating", "integral"):
-        raise TypeError(f"{name} must have a real floating-point or integer dtype, not {weights.dtype}")
+        remedy = ": convert them to numbers" if lib.is_of_kind(weights.dtype, "bool") else ""
+        raise TypeError(f"{name} must have a real floating-point or integer dtype, not {weights.dtype}{remedy}")
     if tuple(weights.shape) != shape:
         raise ValueError(f"{name} must have shape {shape}, one for each {item}, not {tuple(weights.shape)}")
     return checked_weights(lib, name, weights, layout.working, is_relative)
@@ -272,16 +279,24 @@ def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: boo
 def _with_weight_divisor(lib: Library, criterion: Criterion, layout: Layout) -> Criterion:
     """Return the criterion with the summed weights of all examples that count as its divisor.
 
-    Only the ratios of weights matter then: they are scaled into the range of the dtype.
+    Only the ratios of weights matter then. They are scaled, so that the largest that the divisor is a sum of is 1.
     """
 
     def scaled(values: Any, root: Any) -> Any:
         return lib.convert(apply(over_square, lib, values, root), layout.working)
 
+    def with_scaled_class_weights(criterion: Criterion, root: Any) -> Criterion:
+        z_loss = criterion.z_loss
+        if not is_off(z_loss):
+            z_loss = scaled(z_loss * lib.xp.ones_like(root), root)
+        return criterion._replace(class_weights=scaled(criterion.class_weights, root), z_loss=z_loss)
+
+    has_class_weights = criterion.class_ids is not None and criterion.class_weights is not None
     if criterion.example_weights is not None:
         examples = criterion.example_weights
         criterion = criterion._replace(example_weights=scaled(examples, scale_root(lib, examples)))
-    has_class_weights = criterion.class_ids is not None and criterion.class_weights is not None
+        if has_class_weights:  # so that no product of both leaves the dtype
+            criterion = with_scaled_class_weights(criterion, scale_root(lib, criterion.class_weights))
     needed = Criterion(
         class_ids=criterion.class_ids,
         class_weights=criterion.class_weights if has_class_weights else None,
@@ -290,11 +305,8 @@ def _with_weight_divisor(lib: Library, criterion: Criterion, layout: Layout) -> 
     )
     weights = apply(partial(weights_in_divisor, axis=layout.axes[0]), lib, needed)
     if has_class_weights:
-        root, z_loss = scale_root(lib, weights), criterion.z_loss
-        weights, class_weights = scaled(weights, root), scaled(criterion.class_weights, root)
-        if not is_off(z_loss):
-            z_loss = scaled(z_loss * lib.xp.ones_like(root), root)
-        criterion = criterion._replace(class_weights=class_weights, z_loss=z_loss)
+        root = scale_root(lib, weights)
+        weights, criterion = scaled(weights, root), with_scaled_class_weights(criterion, root)
     return criterion._replace(divisor=_total_weight(lib, weights, layout))
 
 

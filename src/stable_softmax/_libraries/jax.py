@@ -27,8 +27,9 @@ class JAX(Library):
 
     @property
     def settings(self) -> Any:
-        """Whether 64 bits are enabled."""
-        return jax.config.read("jax_enable_x64")  # type: ignore[no-untyped-call]
+        """What the dtypes of results depend on."""
+        # Newer versions have the second.
+        return jax.config.jax_enable_x64, getattr(jax.config, "jax_explicit_x64_dtypes", None)  # type: ignore[attr-defined]
 
     def is_split(self, array: Any, axis: int) -> bool:
         """Whether an array on a mesh with explicit axes is split along an axis, by its type."""

@@ -213,8 +213,9 @@ class EagerOnCPU(Eager):
         return torch.softmax(logits, axis, out=into)
 
     def accurate_softmax(self, logits: Any, axes: tuple[int, ...], into: Any = None) -> Any:
-        # Its vectors, of eight entries or more, are added up one after another, and then the entries of the sum.
-        return self.softmax(logits, axes, into) if logits.shape[axes[0]] <= 128 else None
+        # Its vectors, of 32 bytes or more, are added up one after another, and then the entries of the sum.
+        is_short = logits.shape[axes[0]] * logits.itemsize <= 512
+        return self.softmax(logits, axes, into) if is_short else None
 
     def lie_within(self, values: Any, largest: float, smallest: float = 0.0) -> bool:
         if 0 in values.shape:

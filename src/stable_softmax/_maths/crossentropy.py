@@ -161,7 +161,7 @@ def _loss(lib: Library, split: _Split, axis: int) -> Any:
     tiny = 4 * lib.limit(split.weight.dtype, "smallest_normal")
     if lib.reads_values:
         ratio = split.rest / split.weight
-        if lib.lie_within(ratio, float(0.5 / tiny)):
+        if lib.lie_within(ratio, 0.5 / tiny):
             return lib.xp.log1p(ratio)
 
     def loss(rest: Any, weight: Any, log_weight: Any) -> Any:

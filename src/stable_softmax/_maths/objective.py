@@ -136,10 +136,11 @@ def _terms(lib: Library, logits: Any, targets: Targets, axes: tuple[int, ...]) -
 
 
 def _over_divisor(values: Any, targets: Targets) -> Any:
-    """Return the values over the divisor, times what each example counts: not their sum, which could overflow."""
+    """Return the values times what each example counts, over the divisor: before they are summed, as sums overflow."""
+    if targets.example_weights is not None:
+        return values * (targets.example_weights / targets.divisor)  # a factor of at most 1 in a mean
     undivided = isinstance(targets.divisor, int) and targets.divisor == 1
-    values = values if undivided else values / targets.divisor
-    return values if targets.example_weights is None else values * targets.example_weights
+    return values if undivided else values / targets.divisor
 
 
 def _towards_all_targets(lib: Library, rows: Any, scale: Any, terms: Terms, targets: Targets) -> Any:

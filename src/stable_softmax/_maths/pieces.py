@@ -309,9 +309,8 @@ def _ones(lib: Library, logits: Any, given: Criterion, axis: int) -> Any:
 
 def _probabilities(lib: Library, logits: Any, given: Criterion, axis: int) -> Any:
     """Return the target probabilities times the weights of the classes."""
-    return _weights(lib, logits, given, axis) * zero_excluded(
-        lib, given.where, lib.convert(given.probabilities, logits.dtype)
-    )
+    targets = zero_excluded(lib, given.where, lib.convert(given.probabilities, logits.dtype))
+    return _weights(lib, logits, given, axis) * zero_uncounted(lib, unignored(given), targets)
 
 
 def _weight_of_label(lib: Library, weight: Any, class_ids: Any, given: Criterion, axis: int) -> Any:

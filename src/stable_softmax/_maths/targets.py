@@ -50,7 +50,7 @@ def targets_of(lib: Library, logits: Any, criterion: Criterion, axis: int) -> tu
     counted = counted_of(lib, criterion, axis)
     logits = zero_uncounted(lib, counted, logits)
     if criterion.class_ids is None:
-        targets = _soft_targets(lib, logits, criterion, axis)
+        targets = _soft_targets(lib, logits, criterion, counted, axis)
     else:
         targets = _hard_targets(lib, logits, criterion, counted, axis)
     class_ids, scale, others = targets
@@ -105,13 +105,12 @@ def weights_in_divisor(lib: Library, criterion: Criterion, axis: int) -> Any:
 
 
 def scale_root(lib: Library, weights: Any) -> Any:
-    """Return the square root of the largest weight if sums of weights may overflow or underflow, else 1."""
+    """Return the square root of the largest weight; 1 if that is 0 or not finite."""
     axes = tuple(range(weights.ndim))
     if 0 in weights.shape:  # a 1 on the device of the weights
         return lib.xp.ones_like(lib.xp.sum(weights, axis=axes, keepdims=True))
     largest = lib.xp.max(weights, axis=axes, keepdims=True)
-    is_extreme = (largest > 0) & (largest < 2.0**-64) | (largest > 2.0**64) & (largest < lib.xp.inf)
-    return lib.xp.sqrt(lib.xp.where(is_extreme, largest, 1))
+    return lib.xp.sqrt(lib.xp.where((largest > 0) & (largest < lib.xp.inf), largest, 1))
 
 
 def over_square(lib: Library, values: Any, root: Any) -> Any:
@@ -157,9 +156,10 @@ def class_weights_of(lib: Library, class_weights: Any, class_ids: Any, axis: int
     return entry(lib, weights, place_of(lib, weights, class_ids, axis))
 
 
-def _soft_targets(lib: Library, logits: Any, criterion: Criterion, axis: int) -> Any:
+def _soft_targets(lib: Library, logits: Any, criterion: Criterion, counted: Any, axis: int) -> Any:
     """Return the class with the largest target of each example, its target, and those of all other classes."""
     targets = zero_excluded(lib, criterion.where, lib.convert(criterion.probabilities, logits.dtype))
+    targets = zero_uncounted(lib, counted, targets)
     if criterion.class_weights is not None:
         targets = targets * zero_excluded(lib, criterion.where, criterion.class_weights)
     if not is_off(criterion.label_smoothing):
