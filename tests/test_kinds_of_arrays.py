@@ -18,7 +18,7 @@ from stable_softmax import (
 )
 from stable_softmax._arguments.options import Options, loss_of
 
-pytestmark = [pytest.mark.covering_on("numpy", "torch"), pytest.mark.versioned_on("jax")]
+pytestmark = [pytest.mark.covering_on("numpy", "array-api-strict", "torch"), pytest.mark.versioned_on("jax")]
 
 NORMALIZATIONS = [stable_softmax.softmax, stable_softmax.log_softmax, stable_softmax.logsumexp]
 LOSSES = [softmax_crossentropy_with_logits, grad_softmax_crossentropy_with_logits]
