@@ -72,11 +72,10 @@ def test_reductions_are_sums_of_the_rows_over_their_divisor(library, names):
         options = {"reduction": reduction}
         loss, gradient = call(library, value_and_grad_softmax_crossentropy_with_logits, case, "float64", **options)
         product = call(library, hvp_softmax_crossentropy_with_logits, case, "float64", vector, **options)
-        # The sums are of 12 rows, in any order. Weights are scaled, and rounded; terms of derivatives may cancel.
-        same = {"rtol": 24 * EPS, "atol": 8 * EPS / by}
-        np.testing.assert_allclose(loss, losses.sum() / by, rtol=24 * EPS)
-        np.testing.assert_allclose(gradient, rows / by, **same)
-        np.testing.assert_allclose(product, products / by, **same)
+        # The sums are of 12 rows, in any order.
+        np.testing.assert_allclose(loss, losses.sum() / by, rtol=12 * EPS)
+        np.testing.assert_allclose(gradient, rows / by, rtol=12 * EPS)
+        np.testing.assert_allclose(product, products / by, rtol=12 * EPS)
 
 
 @pytest.mark.parametrize("names", [("probabilities",), ("where", "class_weights", "probabilities")], ids="+".join)

@@ -279,7 +279,7 @@ def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: boo
 def _with_weight_divisor(lib: Library, criterion: Criterion, layout: Layout) -> Criterion:
     """Return the criterion with the summed weights of all examples that count as its divisor.
 
-    Only the ratios of weights matter then. They are scaled, so that the largest that the divisor is a sum of is 1.
+    Only the ratios of weights matter then. They are scaled, so that the largest that the divisor is a sum of is near 1.
     """
 
     def scaled(values: Any, root: Any) -> Any:

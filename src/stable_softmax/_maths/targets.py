@@ -105,12 +105,16 @@ def weights_in_divisor(lib: Library, criterion: Criterion, axis: int) -> Any:
 
 
 def scale_root(lib: Library, weights: Any) -> Any:
-    """Return the square root of the largest weight; 1 if that is 0 or not finite."""
+    """Return a power of two near the square root of the largest weight; 1 if that is 0 or not finite.
+
+    To divide by a power of two rounds nothing, and does not depend on the weights as far as derivatives can see.
+    """
     axes = tuple(range(weights.ndim))
     if 0 in weights.shape:  # a 1 on the device of the weights
         return lib.xp.ones_like(lib.xp.sum(weights, axis=axes, keepdims=True))
     largest = lib.xp.max(weights, axis=axes, keepdims=True)
-    return lib.xp.sqrt(lib.xp.where((largest > 0) & (largest < lib.xp.inf), largest, 1))
+    largest = lib.xp.where((largest > 0) & (largest < lib.xp.inf), largest, 1)
+    return 2.0 ** lib.xp.floor(lib.xp.log2(largest) / 2)
 
 
 def over_square(lib: Library, values: Any, root: Any) -> Any:
