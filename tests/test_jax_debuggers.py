@@ -29,14 +29,19 @@ def batch_of(rows):
     All have the same shape, so that each operation is compiled once.
     """
     name, rows = str(list(map(str, rows))), list(islice(cycle(rows), max(8, len(rows))))
-    where = {"where": [row.options["where"] for row in rows]} if "where" in rows[0].options else {}
+    options = dict(rows[0].options)
+    if "where" in options:
+        options["where"] = [row.options["where"] for row in rows]
+    if "example_weights" in options:  # which the table gives with those of an ordinary example on each side
+        options["example_weights"] = [row.options["example_weights"][1] for row in rows]
     logits, answers = [row.logits for row in rows], np.stack([row.answers for row in rows])
-    return rows[0]._replace(name=name, logits=logits, answers=answers, options=rows[0].options | where)
+    return rows[0]._replace(name=name, logits=logits, answers=answers, options=options)
 
 
 def options_of(row):
     answers = np.asarray(row.answers)
-    return repr(row.options | {"where": "where" in row.options}), str(answers.dtype), answers.ndim
+    given = {name: name in row.options for name in ("where", "example_weights")}  # each example has its own
+    return repr(row.options | given), str(answers.dtype), answers.ndim
 
 
 def sound(rows):
@@ -103,7 +108,8 @@ def without_nan(values):
 
 def arguments(row):
     """Return arrays and numbers of a call."""
-    arrays = {name: jnp.asarray(row.options[name]) for name in ("where", "class_weights") if name in row.options}
+    names = [name for name in ("where", "class_weights", "example_weights") if name in row.options]
+    arrays = {name: jnp.asarray(row.options[name]) for name in names}
     return (without_nan(np.asarray(row.logits, float)), without_nan(row.answers)), row.options | arrays
 
 
