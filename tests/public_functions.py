@@ -10,6 +10,11 @@ NORMALIZATIONS = ("softmax", "log_softmax", "logsumexp")
 LOSSES = tuple(
     f"{kind}softmax_crossentropy_with_logits" for kind in ("", "grad_", "value_and_grad_", "hvp_", "hessian_diagonal_")
 )
+COMPARISONS = tuple(
+    f"{kind}softmax_{name}"
+    for name in ("entropy", "kl_divergence", "js_divergence")
+    for kind in ("", "grad_", "value_and_grad_")
+)
 LINEAR = ("linear_softmax_crossentropy", "value_and_grad_linear_softmax_crossentropy")
 TEXTBOOK = [name for name in vars(textbook) if name.startswith(("unstable_", "shifted_", "crossentropy_via_"))]
 
@@ -29,6 +34,12 @@ def every_result(names, convert, count=12):
         function = getattr(stable_softmax, name)
         for given in ({}, {"axis": 0}, {"axis": None}, {"dtype": "float32"}):
             yield f"{name} {given}", flat(function(z, where=where, **given))
+    for name in COMPARISONS:
+        compared = (z,) if name.endswith("entropy") else (z, vector)
+        for given in ({}, {"dtype": "float32"}):
+            for reduction in ("none", "mean"):
+                result = getattr(stable_softmax, name)(*compared, where=where, reduction=reduction, **given)
+                yield f"{name} {reduction} {given}", flat(result)
     for reduction in ("none", "mean", "sum"):
         for name in LOSSES:
             vectors = (vector,) if name.startswith("hvp") else ()

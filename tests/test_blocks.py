@@ -44,7 +44,12 @@ def all_results(logits, class_ids, axis, **options):
     losses = stable_softmax.softmax_crossentropy_with_logits(logits, class_ids, axis)
     product = stable_softmax.hvp_softmax_crossentropy_with_logits(logits, class_ids, np.cos(logits), axis, **options)
     diagonal = stable_softmax.hessian_diagonal_softmax_crossentropy_with_logits(logits, class_ids, axis, **options)
-    return [loss, losses, gradient, product, diagonal, *normalized]
+    compared = [stable_softmax.softmax_entropy(logits, axis)]
+    for name in ("kl", "js"):
+        compare = getattr(stable_softmax, f"value_and_grad_softmax_{name}_divergence")
+        divergence, gradients = compare(logits, np.cos(logits), axis)
+        compared += [divergence, *gradients]
+    return [loss, losses, gradient, product, diagonal, *normalized, *compared]
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "z_loss": 1e-3, "ignore_index": 2}])

@@ -46,6 +46,12 @@ def all_results(z, y, axis, options):
     yield from stable_softmax.value_and_grad_softmax_crossentropy_with_logits(z, y, axis, **options)
     yield stable_softmax.hvp_softmax_crossentropy_with_logits(z, y, z, axis, **options)
     yield stable_softmax.hessian_diagonal_softmax_crossentropy_with_logits(z, y, axis, **options)
+    masked = {"where": options.get("where"), "reduction": "none"}
+    yield from stable_softmax.value_and_grad_softmax_entropy(z, axis, **masked)
+    for name in ("kl", "js"):
+        compare = getattr(stable_softmax, f"value_and_grad_softmax_{name}_divergence")
+        divergences, gradients = compare(z, z * 0.9, axis, **masked)
+        yield from (divergences, *gradients)
 
 
 def with_classes_last(library, result, ndim, axis):

@@ -3,7 +3,7 @@
 Results keep their relative accuracy where the usual formulas return 0, inf or nan: the loss of a confident prediction,
 and its gradient, are tiny, but not 0.
 
-==============================  =======================================================================
+==============================  ============================================================================
 softmax, log_softmax,           along one axis, several or all
 logsumexp
 softmax_crossentropy_           the loss in nats, by default of each example
@@ -12,10 +12,13 @@ grad_..., value_and_grad_...    its gradient, and both at once, by default of th
 hvp_..., hessian_diagonal_...   the Hessian times a vector, and its diagonal
 linear_..., value_and_grad_     the loss of projected features, and its gradients; the full logits are
 linear_...                      never materialized
+softmax_entropy,                of predictions, and of predictions from a reference, such as a teacher or an
+softmax_kl_divergence,          earlier policy; accurate where both nearly agree; with grad_... and
+softmax_js_divergence           value_and_grad_... of each
 softmax_statistics              partial logsumexp and loss over some classes; parts merge in any order
 set_workers, get_workers        threads for large NumPy arrays
 textbook                        the usual formulas, for comparison
-==============================  =======================================================================
+==============================  ============================================================================
 
 JAX and PyTorch differentiate all of these by analytic formulas, also within `jit`, `vmap` and `torch.compile`.
 
@@ -35,6 +38,17 @@ from stable_softmax._crossentropy import (
     softmax_crossentropy_with_logits,
     value_and_grad_softmax_crossentropy_with_logits,
 )
+from stable_softmax._divergences import (
+    grad_softmax_entropy,
+    grad_softmax_js_divergence,
+    grad_softmax_kl_divergence,
+    softmax_entropy,
+    softmax_js_divergence,
+    softmax_kl_divergence,
+    value_and_grad_softmax_entropy,
+    value_and_grad_softmax_js_divergence,
+    value_and_grad_softmax_kl_divergence,
+)
 from stable_softmax._execution.workers import get_workers, set_workers
 from stable_softmax._linear import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
 from stable_softmax._normalization import log_softmax, logsumexp, softmax
@@ -46,6 +60,9 @@ __all__ = [
     "SoftmaxStatistics",
     "get_workers",
     "grad_softmax_crossentropy_with_logits",
+    "grad_softmax_entropy",
+    "grad_softmax_js_divergence",
+    "grad_softmax_kl_divergence",
     "hessian_diagonal_softmax_crossentropy_with_logits",
     "hvp_softmax_crossentropy_with_logits",
     "linear_softmax_crossentropy",
@@ -54,10 +71,16 @@ __all__ = [
     "set_workers",
     "softmax",
     "softmax_crossentropy_with_logits",
+    "softmax_entropy",
+    "softmax_js_divergence",
+    "softmax_kl_divergence",
     "softmax_statistics",
     "textbook",
     "value_and_grad_linear_softmax_crossentropy",
     "value_and_grad_softmax_crossentropy_with_logits",
+    "value_and_grad_softmax_entropy",
+    "value_and_grad_softmax_js_divergence",
+    "value_and_grad_softmax_kl_divergence",
 ]
 
 

@@ -41,6 +41,11 @@ def layout_of(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: Axi
     return Layout(shape, axes, _working_dtype(lib, floating, result), result)
 
 
+def at_least(lib: Library, layout: Layout, name: str, dtype: Any) -> Layout:
+    """Return the layout with a dtype of the computation that is no narrower than that of another array."""
+    return layout._replace(working=wider_dtype(lib, layout.working, _floating_dtype(lib, dtype, name)))
+
+
 def layout_along(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: Any, dtype: Any) -> Layout:
     """Return the layout along one class axis."""
     try:
@@ -115,12 +120,12 @@ def index_of(value: Any) -> int:
     return operator.index(value)
 
 
-def _floating_dtype(lib: Library, dtype: Any) -> Any:
+def _floating_dtype(lib: Library, dtype: Any, name: str = "logits") -> Any:
     if _is_floating(lib, dtype):
         return lib.computed_dtype(dtype)
     if lib.is_of_kind(dtype, "integral"):
         return lib.default_dtype("real floating")
-    raise TypeError(f"logits must have a real floating-point or integer dtype, not {dtype}{_remedy_for_dtype(dtype)}")
+    raise TypeError(f"{name} must have a real floating-point or integer dtype, not {dtype}{_remedy_for_dtype(dtype)}")
 
 
 def _result_dtype(lib: Library, dtype: Any) -> Any:

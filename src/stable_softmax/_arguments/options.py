@@ -137,7 +137,7 @@ def criterion_of(
     if reduction == "mean" and is_weighted:
         criterion = _with_weight_divisor(lib, criterion, layout)
     elif plan.divisor is None:
-        criterion = criterion._replace(divisor=_number_of_examples(lib, answers, layout))
+        criterion = criterion._replace(divisor=number_of_examples(lib, answers, layout))
     return layout, criterion
 
 
@@ -170,7 +170,7 @@ def _plan(
     reduction: Reduction,
     dtype: Any,
 ) -> _Plan:
-    _check_reduction(reduction)
+    check_reduction(reduction)
     layout = layout_along(lib, shape, logits_dtype, axis, dtype)
     if not layout.has_classes:
         raise ValueError(f"logits must have at least one class along axis {axis}, but its shape is {shape}")
@@ -181,11 +181,7 @@ def _plan(
     largest = float(lib.xp.finfo(layout.working).max) / 2
     label_smoothing = checked_number(lib, "label_smoothing", label_smoothing, layout, largest=1.0)
     z_loss = checked_number(lib, "z_loss", z_loss, layout, largest)
-    # A list, since PyTorch's compiler refuses a generator here.
-    lengths = [length for i, length in enumerate(shape) if i not in layout.axes]
-    divisor: int | None = 1
-    if reduction == "mean":
-        divisor = None if None in lengths else max(math.prod(lengths), 1)  # the mean over no examples is 0
+    divisor = divisor_of(layout, reduction)
     is_label = holds_ids and is_off(label_smoothing) and is_off(z_loss) and divisor is not None
     return _Plan(layout, holds_ids, lib.default_dtype("integral"), label_smoothing, z_loss, divisor, is_label)
 
@@ -211,7 +207,7 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
-def _check_reduction(reduction: object) -> None:
+def check_reduction(reduction: object) -> None:
     # An array would be compared entry by entry.
     name = reduction if isinstance(reduction, str) else str(reduction) if reduction is None else ""
     if name in ("none", "mean", "sum"):
@@ -310,10 +306,22 @@ def _with_weight_divisor(lib: Library, criterion: Criterion, layout: Layout) -> 
     return criterion._replace(divisor=_total_weight(lib, weights, layout))
 
 
-def _number_of_examples(lib: Library, answers: Any, layout: Layout) -> Any:
-    """Return the number of examples as a divisor, computed when the program runs."""
-    ones = lib.xp.ones_like(answers, dtype=layout.working)
-    if ones.ndim == len(layout.shape):  # target probabilities: one entry for each class
+def divisor_of(layout: Layout, reduction: Reduction) -> int | None:
+    """Return the number of examples for a mean, else 1; None for a number that is unknown while a program is traced."""
+    if reduction != "mean":
+        return 1
+    # A list, since PyTorch's compiler refuses a generator here.
+    lengths = [length for i, length in enumerate(layout.shape) if i not in layout.axes]
+    return None if None in lengths else max(math.prod(lengths), 1)  # the mean over no examples is 0
+
+
+def number_of_examples(lib: Library, values: Any, layout: Layout) -> Any:
+    """Return the number of examples as a divisor, computed when the program runs.
+
+    The values have one entry for each example, or for each of its classes.
+    """
+    ones = lib.xp.ones_like(values, dtype=layout.working)
+    if ones.ndim == len(layout.shape):
         ones = lib.maximum(ones, layout.axes)
     return _total_weight(lib, ones, layout)
 

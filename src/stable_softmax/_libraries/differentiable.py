@@ -33,11 +33,10 @@ class Differentiable:
     #: as in `vjp`. The gradient has the dtype of the computation, and is rounded after the product.
     value_and_gradient: Callable[..., tuple[Any, Any]] | None = None
 
-    #: Number of arrays with respect to which it has derivatives.
-    variables = 1
-
-    def __init__(self, value: Callable[..., Any]) -> None:
+    def __init__(self, value: Callable[..., Any], variables: int = 1) -> None:
         self.value = value
+        #: Number of arrays with respect to which it has derivatives.
+        self.variables = variables
 
     def __call__(self, lib: Library, *arrays: Any, into: Any = None, **options: Any) -> Any:
         """Return the function's value, in a form that the array library can differentiate.
@@ -98,3 +97,8 @@ class Differentiable:
 
 
 differentiable = Differentiable
+
+
+def differentiable_in(variables: int) -> Callable[[Callable[..., Any]], Differentiable]:
+    """Return a decorator for a function with derivatives with respect to its first `variables` arrays."""
+    return partial(Differentiable, variables=variables)

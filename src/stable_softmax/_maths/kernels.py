@@ -4,7 +4,7 @@ import math
 from functools import partial
 
 from stable_softmax._core.kernel import Kernel, Pieces
-from stable_softmax._maths import masks, merging, normalization, objective, pieces
+from stable_softmax._maths import divergences, entropy, masks, merging, normalization, objective, pieces
 
 _part_of_losses = partial(pieces.with_largest_weight, pieces.part_of_losses)
 _part_of_derivatives = partial(pieces.with_largest_weight, pieces.part_of_derivatives)
@@ -57,3 +57,14 @@ HESSIAN_DIAGONAL = Kernel(
 )
 # Operands: a vector and the criterion.
 HESSIAN_PRODUCT = Kernel(objective.hessian_product, "classes")
+# Operand: the comparison.
+ENTROPY = Kernel(partial(masks.compared, entropy.entropy), "rows")
+ENTROPY_AND_GRADIENT = Kernel(partial(masks.compared, entropy.entropy_and_gradient), "rows", "classes")
+KL_DIVERGENCE = Kernel(partial(masks.compared, divergences.kl_divergence), "rows")
+KL_DIVERGENCE_AND_GRADIENTS = Kernel(
+    partial(masks.compared, divergences.kl_divergence_and_gradients), "rows", "classes", "classes"
+)
+JS_DIVERGENCE = Kernel(partial(masks.compared, divergences.js_divergence), "rows")
+JS_DIVERGENCE_AND_GRADIENTS = Kernel(
+    partial(masks.compared, divergences.js_divergence_and_gradients), "rows", "classes", "classes"
+)

@@ -1,8 +1,11 @@
-"""Softmax, log-softmax and logsumexp with a mask of classes, along any axes, also of rows without classes."""
+"""Functions of rows with a mask of classes, along any axes; those of one array also of rows without classes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from stable_softmax._core import trees
+from stable_softmax._core.comparison import Comparison
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths import normalization
 from stable_softmax._maths.axes import along_one_axis, can_merge
@@ -13,9 +16,9 @@ def masked_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...
     if 0 in logits.shape and _is_empty(logits, axes):
         return lib.xp.sum(logits, axis=axes, keepdims=True) - lib.xp.inf
     if where is None:
-        return _along(lib, normalization.logsumexp, logits, axes)
+        return _along(lib, normalization.logsumexp, logits, axes=axes)
     any_left = lib.xp.any(where, axis=axes, keepdims=True)
-    totals = _along(lib, normalization.logsumexp, _masked(lib, logits, where, any_left), axes)
+    totals = _along(lib, normalization.logsumexp, _masked(lib, logits, where, any_left), axes=axes)
     return lib.xp.where(any_left, totals, -lib.xp.inf)
 
 
@@ -34,9 +37,40 @@ def normalized(
     if where is None:
         if len(axes) == 1:
             return function(lib, logits, axes=axes, into=into)
-        return _along(lib, function, logits, axes)
+        return _along(lib, function, logits, axes=axes)
     any_left = lib.xp.any(where, axis=axes, keepdims=True)
-    return lib.xp.where(where, _along(lib, function, _masked(lib, logits, where, any_left), axes), excluded)
+    return lib.xp.where(where, _along(lib, function, _masked(lib, logits, where, any_left), axes=axes), excluded)
+
+
+def compared(
+    function: Callable[..., Any],
+    lib: Library,
+    logits: Any,
+    given: Comparison,
+    axes: tuple[int, ...],
+    into: Any = None,  # noqa: ARG001 - results need memory of their own
+) -> Any:
+    """Return what a function gives of the classes that `where` keeps, over the divisor: a value, gradients, or both.
+
+    Values are 0 where it keeps no class, and gradients are for the others.
+    """
+    options = {} if given.weight is None else {"weight": given.weight}
+    arrays = [logits]
+    if given.reference_logits is not None:
+        arrays.append(lib.convert(given.reference_logits, logits.dtype))
+    any_left = None
+    if given.where is not None:
+        any_left = lib.xp.any(given.where, axis=axes, keepdims=True)
+        arrays = [_masked(lib, array, given.where, any_left) for array in arrays]
+    values = _along(lib, partial(function, **options), *arrays, axes=axes)
+
+    def finished(value: Any) -> Any:
+        if any_left is not None:
+            kept = given.where if value.shape == logits.shape else any_left
+            value = lib.xp.where(kept, value, 0)
+        return value if isinstance(given.divisor, int) and given.divisor == 1 else value / given.divisor
+
+    return tuple(map(finished, values)) if isinstance(values, tuple) else finished(values)
 
 
 def _masked(lib: Library, logits: Any, where: Any, any_left: Any) -> Any:
@@ -45,12 +79,13 @@ def _masked(lib: Library, logits: Any, where: Any, any_left: Any) -> Any:
     return lib.xp.where(where, logits, otherwise)
 
 
-def _along(lib: Library, function: Callable[..., Any], logits: Any, axes: tuple[int, ...]) -> Any:
+def _along(lib: Library, function: Callable[..., Any], *arrays: Any, axes: tuple[int, ...]) -> Any:
     if not axes:  # 0-d logits, a row of one class
-        return lib.xp.reshape(function(lib, lib.xp.reshape(logits, (1,)), axes=(0,)), ())
-    if can_merge(lib, logits, axes):
-        return along_one_axis(lib, function, logits, axes)
-    return function(lib, logits, axes=axes)
+        values = function(lib, *(lib.xp.reshape(array, (1,)) for array in arrays), axes=(0,))
+        return trees.mapped(lambda value: lib.xp.reshape(value, ()), values)
+    if can_merge(lib, arrays[0], axes):
+        return along_one_axis(lib, function, arrays[0], axes, *arrays[1:])
+    return function(lib, *arrays, axes=axes)
 
 
 def _is_empty(logits: Any, axes: tuple[int, ...]) -> bool:

@@ -24,7 +24,7 @@ from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.exponentials import difference
 from stable_softmax._maths.labels import entry, in_range, place_of
 from stable_softmax._maths.normalization import leaders_of, maximum_and_others
-from stable_softmax._maths.sums import sum_of_products
+from stable_softmax._maths.sums import sum_and_error, sum_of_products
 
 _STEP = 4
 
@@ -92,7 +92,7 @@ def merged(lib: Library, first: Any, second: Any, lag_unit: float = 1.0) -> Any:
     tail, error = joining, lib.xp.zeros_like(joining)
     for part in (first, second):
         factor = _rescaling(lib, part, unit)
-        tail, lost = _sum_and_error(tail, factor * part.tail)
+        tail, lost = sum_and_error(tail, factor * part.tail)
         error = error + (factor * part.tail_error + lost)
     merged_part = first._replace(maximum=maximum, tail=tail, tail_error=error)
     if first.lag is None:
@@ -219,13 +219,6 @@ def _rise(lib: Library, part: Any, maximum: Any, stays: Any) -> Any:
     moves = lib.xp.isfinite(maximum) & ~stays
     below = lib.xp.where(moves & lib.xp.isfinite(part.maximum), part.maximum, 0)
     return -difference(lib, below, lib.xp.where(moves, maximum, 0))
-
-
-def _sum_and_error(first: Any, second: Any) -> tuple[Any, Any]:
-    """Return the rounded sum and its rounding error (Knuth 1997, The Art of Computer Programming 2, theorem 4.2.2B)."""
-    total = first + second
-    shared = total - first
-    return total, (first - (total - shared)) + (second - shared)
 
 
 def _slopes(lib: Library, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any]:

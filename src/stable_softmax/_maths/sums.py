@@ -34,6 +34,13 @@ def sum_of_products(lib: Library, first: Any, second: Any, axes: tuple[int, ...]
     return accurate_sum(lib, lib.rounded_product(first, second), axes)
 
 
+def sum_and_error(first: Any, second: Any) -> tuple[Any, Any]:
+    """Return the rounded sum and its rounding error (Knuth 1997, The Art of Computer Programming 2, theorem 4.2.2B)."""
+    total = first + second
+    shared = total - first
+    return total, (first - (total - shared)) + (second - shared)
+
+
 def sum_without_maximum(lib: Library, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
     """Return the sum without one maximal term; all terms lie in [0, 1], and the maximal ones are exactly 1.
 

@@ -4,7 +4,7 @@ Nothing here is tuned for floating-point accuracy: the precision is raised until
 digits. Formulas that are tuned can therefore be checked against it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,24 +54,31 @@ def exact_rows(logits: NDArray[Any], class_ids: NDArray[Any], divisor: int = 1) 
 def _exact_row(row: NDArray[np.float64], class_id: int, divisor: int) -> tuple[tuple[Any, Any], ...]:
     distinct, places, counts = np.unique(row, return_inverse=True, return_counts=True)
     label = int(places[class_id])
+
+    def definitions() -> list[list[arb]]:
+        return _definitions([arb(z) for z in distinct.tolist()], counts.tolist(), label, divisor)
+
+    softmax, log_softmax, gradient, of_row = evaluated(definitions)
+    gradient = gradient[:, places]
+    gradient[:, class_id] = of_row[:, 2]
+    return tuple(softmax[:, places]), tuple(log_softmax[:, places]), *map(tuple, of_row.T[:2]), tuple(gradient)
+
+
+def evaluated(definitions: Callable[[], list[list[arb]]]) -> list[NDArray[np.float64]]:
+    """Return for each list of exact numbers a row of the nearest doubles and a row of remainders.
+
+    The definitions are evaluated with more and more digits, until all numbers are accurate.
+    """
     precision = _FIRST_PRECISION
     while True:
         with ctx.workprec(precision):
-            results = _definitions([arb(z) for z in distinct.tolist()], counts.tolist(), label)
+            results = definitions()
             if precision >= _LAST_PRECISION or all(map(_is_accurate, _finite(results))):
-                break
+                return [_split(result) for result in results]
         precision *= 2
-    with ctx.workprec(precision):
-        probabilities, log_probabilities, logsumexp, crossentropy, at_label = results
-        softmax = _split(probabilities)
-        gradient = _split([p / divisor for p in probabilities])[:, places]
-        gradient[:, class_id] = _split([at_label / divisor])[:, 0]
-        log_softmax = _split(log_probabilities)[:, places]
-        totals, losses = _split([logsumexp])[:, 0], _split([crossentropy])[:, 0]
-    return tuple(softmax[:, places]), tuple(log_softmax), tuple(totals), tuple(losses), tuple(gradient)
 
 
-def _definitions(distinct: list[arb], counts: list[int], label: int) -> tuple[list[arb], list[arb], arb, arb, arb]:
+def _definitions(distinct: list[arb], counts: list[int], label: int, divisor: int) -> list[list[arb]]:
     """Evaluate the definitions for the distinct logits of a row, each of which occurs `counts` times."""
     # The exponentials of the logits themselves would overflow even here for logits such as 1e300.
     top = distinct[-1]
@@ -80,12 +87,16 @@ def _definitions(distinct: list[arb], counts: list[int], label: int) -> tuple[li
     log_total = top + total.log()
     probabilities = [e / total for e in exponentials]
     log_probabilities = [z - log_total for z in distinct]
-    return probabilities, log_probabilities, log_total, -log_probabilities[label], probabilities[label] - 1
+    return [
+        probabilities,
+        log_probabilities,
+        [p / divisor for p in probabilities],
+        [log_total, -log_probabilities[label], (probabilities[label] - 1) / divisor],
+    ]
 
 
-def _finite(results: Iterable[arb | list[arb]]) -> list[arb]:
-    flat = [x for result in results for x in (result if isinstance(result, list) else [result])]
-    return [x for x in flat if x.mid().is_finite()]
+def _finite(results: list[list[arb]]) -> list[arb]:
+    return [x for result in results for x in result if x.mid().is_finite()]
 
 
 def _is_accurate(x: arb) -> bool:

@@ -1,0 +1,329 @@
+"""Divergences between the softmax `p` of logits `z` and the softmax `q` of reference logits `w`, and their derivatives.
+
+All rest on the deviation `a` of `z - w` from its mean under `q`. Since the mean of `a` is 0,
+
+    KL(q || p) = log(sum of q * exp(a)) = log1p(sum of q * (exp(a) - 1 - a)),
+
+and no term of the last sum is negative: it is 0 if and only if `p` and `q` are equal. The usual form, the sum of
+`q * (log(q) - log(p))`, has terms of both signs, which cancel in all their digits where `p` and `q` nearly agree. The
+logarithm of `p / q` is `a - KL`, and the gradient with respect to `w` is `-q * a`.
+
+With the mixture `M = s * q + (1 - s) * p`, the Jensen-Shannon divergence is `s * KL(q || M) + (1 - s) * KL(p || M)`. It
+has the same form, with the logarithms of `M / q` and `M / p`, which come from that of `p / q`.
+
+The functions take logits and reference logits of one dtype, at least float32, and keep each reduced axis with length 1.
+A row in which either holds NaN, or has no finite maximum, gives NaN throughout.
+"""
+
+from typing import Any, NamedTuple
+
+from stable_softmax._libraries.differentiable import differentiable_in
+from stable_softmax._libraries.standard import Library
+from stable_softmax._maths.derivatives import with_gradients
+from stable_softmax._maths.normalization import covariance_product, softmax
+from stable_softmax._maths.sums import accurate_sum, sum_and_error, sum_of_products
+
+# Exponents beyond this are computed by the difference of probabilities, which does not cancel there.
+_NEAR = 2.0
+# exp(64) times the number of classes is in the range of float32.
+_LARGEST_EXPONENT = 64.0
+# Where the sum of an exponential's excesses is larger, the difference of two logsumexps has more digits.
+_LARGEST_EXCESS = 3000.0
+# Stands for an infinite logarithm, which could meet a 0.
+_INFINITE = 1e4
+# The Taylor coefficients of `a * coth(a / 2) - 2` in powers of `a * a`: `2 * B / n!`, with the Bernoulli numbers B.
+_COEFFICIENTS = (
+    1.0 / 6,
+    -1.0 / 360,
+    1.0 / 15120,
+    -1.0 / 604800,
+    1.0 / 23950080,
+    -691.0 / 653837184000,
+    1.0 / 37362124800,
+    -3617.0 / 5335311421440000,
+    43867.0 / 2554547108585472000,
+    -174611.0 / 401428831349145600000,
+)
+
+
+def excess(lib: Library, exponents: Any) -> Any:
+    """Return `exp(a) - 1 - a` of exponents in [-2, 2]: never negative, and accurate near 0.
+
+    With `E = a * coth(a / 2)`, `exp(a) - 1` is `2 * a / (E - a)`, and with `E = 2 + a * a * B`, the excess is
+    `a * a * (1 - a * B) / (2 - a + a * a * B)`. From half the exponent h, it is `(exp(h) - 1)**2 + 2 * excess(h)`.
+    """
+    half = exponents / 2
+    square = half * half
+    coefficients = _COEFFICIENTS[: 5 if lib.limit(exponents.dtype, "eps") > 1e-8 else None]
+    series = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        series = series * square + coefficient
+    small = square * (1 - half * series) / (2 - half + square * series)
+    minus_one = half + small
+    return minus_one * minus_one + 2 * small
+
+
+class _Differences(NamedTuple):
+    """The differences `z - w`, and how they deviate from one number for each row."""
+
+    #: Mask of the classes in which they are finite; elsewhere, all others are 0.
+    is_finite: Any
+    #: Their deviation from the difference of the maxima, and from their mean under `q` but for rounding.
+    from_maxima: Any
+    from_mean: Any
+    #: The deviation of the difference of the maxima from the mean.
+    of_maxima: Any
+
+
+def _differences(lib: Library, z: Any, w: Any, q: Any, axes: tuple[int, ...]) -> _Differences:
+    """Return the differences of logits, of which common offsets have no part, however large they are."""
+    xp = lib.xp
+    top_z, top_w = (_zero_infinite(lib, lib.maximum(values, axes)) for values in (z, w))
+    is_finite = xp.isfinite(z) & xp.isfinite(w)
+    # Differences of quarters cannot overflow.
+    quarters = sum_and_error(xp.where(is_finite, z, 0) / 4, -xp.where(is_finite, w, 0) / 4)
+    of_maxima = sum_and_error(top_z / 4, -top_w / 4)
+    from_maxima = _four_times_difference(quarters, of_maxima)
+    is_finite = is_finite & xp.isfinite(from_maxima)
+    from_maxima = xp.where(is_finite, from_maxima, 0)
+    mean, error = sum_and_error(of_maxima[0], sum_of_products(lib, q, from_maxima, axes) / 4)
+    centre = mean, error + of_maxima[1]
+    from_mean = xp.where(is_finite, _four_times_difference(quarters, centre), 0)
+    return _Differences(is_finite, from_maxima, from_mean, _four_times_difference(of_maxima, centre))
+
+
+def _zero_infinite(lib: Library, values: Any) -> Any:
+    return lib.xp.where(lib.xp.isfinite(values), values, 0)
+
+
+def _four_times_difference(first: tuple[Any, Any], second: tuple[Any, Any]) -> Any:
+    """Return four times the difference of numbers that are given with their rounding errors, rounded hardly more."""
+    return 4 * ((first[0] - second[0]) + (first[1] - second[1]))
+
+
+class _Compared(NamedTuple):
+    """Two rows of logits, compared."""
+
+    #: The softmax of the logits, and that of the reference logits.
+    p: Any
+    q: Any
+    #: Deviation of `z - w` from its mean under `q`; 0 where one of both is infinite.
+    deviation: Any
+    #: `log(p / q)`, or a large number where it is infinite.
+    log_ratio: Any
+    #: KL(q || p), where it is finite.
+    divergence: Any
+    #: Mask of the rows in which that is infinite, since a class is possible for the reference only.
+    is_infinite: Any
+
+
+def _compared(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> _Compared:
+    xp = lib.xp
+    # A product in the place of logits would be contracted with a compiler's next operation, and not be rounded.
+    z, w = lib.rounded(logits), lib.rounded(reference_logits)
+    is_lost = ~(xp.isfinite(lib.maximum(z, axes)) & xp.isfinite(lib.maximum(w, axes)))
+    p, q = (lib.nan_where(is_lost, softmax(lib, xp.where(is_lost, 0, values), axes=axes)) for values in (z, w))
+    is_finite, from_maxima, deviation, ahead = _differences(lib, z, w, q, axes)
+    # The sum of `exp(z - max(z))` over that of `exp(w - max(w))`.
+    ratio = lib.maximum(q, axes) / lib.maximum(p, axes)
+    scale = xp.exp(lib.clip(ahead, None, _LARGEST_EXPONENT)) * ratio
+    is_near = is_finite & (xp.abs(deviation) <= _NEAR)
+    near = q * excess(lib, xp.where(is_near, deviation, 0))
+    total = accurate_sum(lib, xp.where(is_near, near, p * scale - q * (1 + deviation)), axes)
+    remainder = sum_of_products(lib, q, deviation, axes)  # of the mean, a rounding error
+    both = total + remainder
+    is_far = (both > _LARGEST_EXCESS) | (both < -0.5)
+    normalizer = xp.where(is_far, ahead + xp.log(ratio), xp.log1p(xp.where(is_far, 0, both)))
+    divergence = xp.where((total > 1) | is_far, normalizer - remainder, total - (both - normalizer))
+    deviation = xp.where(is_finite, deviation - remainder, 0)
+    log_ratio = xp.where(is_far, from_maxima - xp.log(ratio), deviation - divergence)
+    log_ratio = xp.where(is_finite, log_ratio, xp.where(z < w, -_INFINITE, xp.zeros_like(z) + _INFINITE))
+    is_impossible = (z == -xp.inf) & (w > -xp.inf) | (~is_finite & (q > 0))
+    is_infinite = xp.any(is_impossible, axis=axes, keepdims=True) & ~is_lost
+    return _Compared(p, q, deviation, log_ratio, divergence, is_infinite)
+
+
+def _divergence(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
+    compared = _compared(lib, logits, reference_logits, axes)
+    return lib.xp.where(compared.is_infinite, lib.xp.inf, compared.divergence)
+
+
+def _divergence_and_gradients(
+    lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]
+) -> tuple[Any, Any, Any]:
+    """Return KL(q || p), `p - q` as `q * (exp(log(p / q)) - 1)`, and `-q * a`."""
+    compared = _compared(lib, logits, reference_logits, axes)
+    q, log_ratio, xp = compared.q, compared.log_ratio, lib.xp
+    is_near = xp.abs(log_ratio) <= _NEAR
+    near = xp.where(is_near, log_ratio, 0)
+    return (
+        xp.where(compared.is_infinite, xp.inf, compared.divergence),
+        xp.where(is_near, q * (near + excess(lib, near)), compared.p - q),
+        lib.nan_where(compared.is_infinite, -q * compared.deviation),
+    )
+
+
+def _divergence_hessian_products(
+    lib: Library, vectors: tuple[Any, Any], logits: Any, reference_logits: Any, axes: tuple[int, ...]
+) -> tuple[Any, Any]:
+    own, other = vectors
+    of_q = covariance_product(lib, other, reference_logits, axes)
+    q, deviation = softmax(lib, reference_logits, axes=axes), _deviation(lib, logits, reference_logits, axes=axes)
+    curvature = of_q * deviation - q * sum_of_products(lib, of_q, deviation, axes)
+    return (
+        covariance_product(lib, own, logits, axes) - of_q,
+        covariance_product(lib, other - own, reference_logits, axes) - curvature,
+    )
+
+
+#: KL(q || p), and with it the gradients with respect to logits and reference logits.
+kl_divergence, kl_divergence_and_gradients = with_gradients(
+    _divergence, _divergence_and_gradients, _divergence_hessian_products, variables=2
+)
+
+
+@differentiable_in(2)
+def _deviation(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return the deviation of `z - w` from its mean under `q`."""
+    return _compared(lib, logits, reference_logits, axes).deviation
+
+
+@_deviation.has_jvp
+def _(lib: Library, own: Any, other: Any, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
+    zero = 0 * logits
+    own, other = zero if own is None else own, zero if other is None else other
+    deviation = _deviation(lib, logits, reference_logits, axes=axes)
+    q, of_q = softmax(lib, reference_logits, axes=axes), covariance_product(lib, other, reference_logits, axes)
+    difference = own - other
+    mean = sum_of_products(lib, q, difference, axes) + sum_of_products(lib, of_q, deviation, axes)
+    return deviation, difference - mean
+
+
+@_deviation.has_vjp
+def _(
+    lib: Library,
+    cotangent: Any,
+    logits: Any,
+    reference_logits: Any,
+    axes: tuple[int, ...],
+    wanted: tuple[bool, bool] = (True, True),
+) -> tuple[Any, Any]:
+    del wanted
+    deviation = _deviation(lib, logits, reference_logits, axes=axes)
+    q, total = softmax(lib, reference_logits, axes=axes), accurate_sum(lib, cotangent, axes)
+    own = cotangent - q * total
+    return own, -own - q * deviation * total
+
+
+@differentiable_in(2)
+def _log_ratio(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
+    """Return `log(p / q)`."""
+    return _compared(lib, logits, reference_logits, axes).log_ratio
+
+
+@_log_ratio.has_jvp
+def _(lib: Library, own: Any, other: Any, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
+    slope = 0
+    for sign, vector, values in ((1, own, logits), (-1, other, reference_logits)):
+        if vector is not None:
+            slope = slope + sign * (vector - sum_of_products(lib, softmax(lib, values, axes=axes), vector, axes))
+    return _log_ratio(lib, logits, reference_logits, axes=axes), slope
+
+
+@_log_ratio.has_vjp
+def _(
+    lib: Library,
+    cotangent: Any,
+    logits: Any,
+    reference_logits: Any,
+    axes: tuple[int, ...],
+    wanted: tuple[bool, bool] = (True, True),
+) -> tuple[Any, Any]:
+    del wanted
+    total = accurate_sum(lib, cotangent, axes)
+    own, other = (cotangent - softmax(lib, values, axes=axes) * total for values in (logits, reference_logits))
+    return own, -other
+
+
+class _Mixture(NamedTuple):
+    """What a Jensen-Shannon divergence and its derivatives are made of."""
+
+    #: The logarithms of `M / q` and `M / p`.
+    log_q: Any
+    log_p: Any
+    #: KL(q || M) and KL(p || M).
+    divergence_q: Any
+    divergence_p: Any
+
+
+def _mixture(lib: Library, p: Any, q: Any, log_ratio: Any, weight: float, axes: tuple[int, ...]) -> _Mixture:
+    xp = lib.xp
+    # Not the absolute value, whose derivative at 0 is 0.
+    is_q_larger = log_ratio <= 0
+    size = xp.where(is_q_larger, -log_ratio, log_ratio)
+    share = xp.where(is_q_larger, weight, xp.zeros_like(size) + (1 - weight))
+    moderate = xp.where(size > _LARGEST_EXPONENT, _LARGEST_EXPONENT, size)
+    growth = xp.expm1(moderate)
+    # The logarithms of M over the larger of p and q, and over the smaller one.
+    # XLA's log1p of float64 is off by up to 230 units of roundoff between -0.41 and -0.36.
+    of_larger = -xp.log1p((1 - share) * growth / (1 + share * growth))
+    of_smaller = xp.log1p(share * growth) + (size - moderate)
+    log_q, log_p = xp.where(is_q_larger, of_larger, of_smaller), xp.where(is_q_larger, of_smaller, of_larger)
+    mixture = weight * q + (1 - weight) * p
+
+    def divergence(probabilities: Any, logs: Any) -> Any:
+        is_near = xp.abs(logs) <= _NEAR
+        near = probabilities * excess(lib, xp.where(is_near, logs, 0))
+        return accurate_sum(lib, xp.where(is_near, near, mixture - probabilities * (1 + logs)), axes)
+
+    return _Mixture(log_q, log_p, divergence(q, log_q), divergence(p, log_p))
+
+
+def _js_divergence(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...], weight: float) -> Any:
+    compared = _compared(lib, logits, reference_logits, axes)
+    mixture = _mixture(lib, compared.p, compared.q, compared.log_ratio, weight, axes)
+    return weight * mixture.divergence_q + (1 - weight) * mixture.divergence_p
+
+
+def _js_divergence_and_gradients(
+    lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...], weight: float
+) -> tuple[Any, Any, Any]:
+    """Return the divergence, and the gradients `-(1 - s) * p * (log(M / p) + KL(p || M))` and its counterpart of q."""
+    compared = _compared(lib, logits, reference_logits, axes)
+    mixture = _mixture(lib, compared.p, compared.q, compared.log_ratio, weight, axes)
+    return (
+        weight * mixture.divergence_q + (1 - weight) * mixture.divergence_p,
+        -(1 - weight) * compared.p * (mixture.log_p + mixture.divergence_p),
+        -weight * compared.q * (mixture.log_q + mixture.divergence_q),
+    )
+
+
+def _js_hessian_products(
+    lib: Library,
+    vectors: tuple[Any, Any],
+    logits: Any,
+    reference_logits: Any,
+    axes: tuple[int, ...],
+    weight: float,
+) -> tuple[Any, Any]:
+    p, q = softmax(lib, logits, axes=axes), softmax(lib, reference_logits, axes=axes)
+    of_p = covariance_product(lib, vectors[0], logits, axes)
+    of_q = covariance_product(lib, vectors[1], reference_logits, axes)
+    mixture = _mixture(lib, p, q, _log_ratio(lib, logits, reference_logits, axes=axes), weight, axes)
+    # The slopes of p and q, weighted by the other one, over M.
+    between = lib.xp.exp(-mixture.log_p) * of_q - lib.xp.exp(-mixture.log_q) * of_p
+
+    def product(probabilities: Any, slopes: Any, logs: Any, divergence: Any, joint: Any) -> Any:
+        means = accurate_sum(lib, slopes * logs + joint, axes)
+        return slopes * (logs + divergence) + joint - probabilities * means
+
+    return (
+        -(1 - weight) * product(p, of_p, mixture.log_p, mixture.divergence_p, weight * between),
+        -weight * product(q, of_q, mixture.log_q, mixture.divergence_q, -(1 - weight) * between),
+    )
+
+
+#: The Jensen-Shannon divergence, and with it the gradients with respect to logits and reference logits.
+js_divergence, js_divergence_and_gradients = with_gradients(
+    _js_divergence, _js_divergence_and_gradients, _js_hessian_products, variables=2
+)

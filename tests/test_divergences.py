@@ -1,0 +1,71 @@
+"""Entropies and divergences are within their documented bound of their exact values, and so are their gradients."""
+
+import numpy as np
+import pytest
+
+import stable_softmax
+from stable_softmax.reference.bounds import representable
+from stable_softmax.reference.divergences import divergence_shares, exact_divergences
+
+WEIGHT = 0.3
+LEADS = {"float16": 11, "bfloat16": 80, "float32": 100, "float64": 300}
+
+
+def all_results(logits, reference_logits, axis=-1):
+    """Return the results of all functions, each alone and with its gradients: one program for a compiler."""
+    options = {"axis": axis}
+    entropy, entropy_gradient = stable_softmax.value_and_grad_softmax_entropy(logits, reduction="none", **options)
+    both, options = (logits, reference_logits), options | {"reduction": "none"}
+    kl, kl_gradients = stable_softmax.value_and_grad_softmax_kl_divergence(*both, **options)
+    js, js_gradients = stable_softmax.value_and_grad_softmax_js_divergence(*both, weight=WEIGHT, **options)
+    return (
+        *(entropy, entropy_gradient, kl, *kl_gradients, js, *js_gradients),
+        stable_softmax.softmax_entropy(logits, axis),
+        stable_softmax.softmax_kl_divergence(*both, axis),
+        stable_softmax.softmax_js_divergence(*both, axis, weight=WEIGHT),
+    )
+
+
+NAMES = (
+    *("entropy", "entropy_gradient", "kl", "kl_gradient", "kl_reference_gradient"),
+    *("js", "js_gradient", "js_reference_gradient", "entropy", "kl", "js"),
+)
+
+
+def assert_bound(backend, logits, reference, dtype, axis=-1, exact=None):
+    exact = exact or exact_divergences(logits, reference, WEIGHT)
+    arrays = [backend.logits(np.moveaxis(rows, -1, axis).copy(), dtype) for rows in (logits, reference)]
+    for name, values in zip(NAMES, backend.call(all_results, *arrays, axis=axis), strict=True):
+        values = np.moveaxis(values, axis, -1) if values.ndim == 2 else values
+        shares = divergence_shares(values, getattr(exact, name), logits, reference, dtype)
+        worst = np.unravel_index(np.argmax(shares), shares.shape)
+        assert shares[worst] <= 1, (
+            f"{name}: {shares[worst]:.3g} of the bound for {logits[worst[0]]}, {reference[worst[0]]} at {worst}: "
+            f"{values[worst]!r} for {getattr(exact, name).exact.nearest[worst]!r}"
+        )
+
+
+def next_larger(rows, dtype):
+    """Return the next larger number of a dtype."""
+    bits = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}[dtype]
+    return rows + np.exp2(np.frexp(rows)[1] - bits)
+
+
+def pairs_of(rng, size, lead, count, classes, dtype):
+    """Draw rows, one class of which leads, and others that differ from them by `size` nats."""
+    reference = rng.normal(size=(count, classes)) * 2
+    reference[np.arange(count), rng.integers(classes, size=count)] += lead
+    reference = representable(reference, dtype)
+    if size == 0:
+        return np.where(rng.random(reference.shape) < 0.5, reference, next_larger(reference, dtype)), reference
+    logits = reference + rng.normal(size=reference.shape) * size
+    logits[::3] += rng.normal(size=(len(logits[::3]), 1)) * 50  # which changes nothing
+    return representable(logits, dtype), reference
+
+
+@pytest.mark.parametrize("size", [0, 1e-12, 1e-6, 1e-3, 0.1, 1, 10, 80])
+def test_random_rows_keep_the_bound(backend, dtype, size):
+    rng = np.random.default_rng(11)
+    for classes, count in ((2, 20), (3, 20), (10, 20), (300, 2)):
+        pairs = [pairs_of(rng, size, lead, count, classes, dtype) for lead in (0, 5, 20, LEADS[dtype])]
+        assert_bound(backend, *map(np.concatenate, zip(*pairs, strict=True)), dtype)
