@@ -15,13 +15,14 @@ The functions take logits and reference logits of one dtype, at least float32, a
 A row in which either holds NaN, or has no finite maximum, gives NaN throughout.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from stable_softmax._libraries.differentiable import differentiable_in
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.derivatives import with_gradients
 from stable_softmax._maths.normalization import covariance_product, softmax
-from stable_softmax._maths.sums import accurate_sum, sum_and_error, sum_of_products
+from stable_softmax._maths.sums import accurate_sum, difference_and_error, sum_and_error, sum_of_products
 
 # Exponents beyond this are computed by the difference of probabilities, which does not cancel there.
 _NEAR = 2.0
@@ -52,53 +53,77 @@ def excess(lib: Library, exponents: Any) -> Any:
     With `E = a * coth(a / 2)`, `exp(a) - 1` is `2 * a / (E - a)`, and with `E = 2 + a * a * B`, the excess is
     `a * a * (1 - a * B) / (2 - a + a * a * B)`. From half the exponent h, it is `(exp(h) - 1)**2 + 2 * excess(h)`.
     """
+    xp, in_place = lib.xp, lib.in_place
+    coefficients = _COEFFICIENTS[: 5 if lib.limit(exponents.dtype, "eps") > 1e-8 else None]
     half = exponents / 2
     square = half * half
-    coefficients = _COEFFICIENTS[: 5 if lib.limit(exponents.dtype, "eps") > 1e-8 else None]
-    series = coefficients[-1]
-    for coefficient in coefficients[-2::-1]:
-        series = series * square + coefficient
-    small = square * (1 - half * series) / (2 - half + square * series)
-    minus_one = half + small
-    return minus_one * minus_one + 2 * small
+    series = square * coefficients[-1]
+    for coefficient in coefficients[-2:0:-1]:
+        series = in_place(xp.multiply, in_place(xp.add, series, coefficient), square)
+    series = in_place(xp.add, series, coefficients[0])
+    divisor = in_place(xp.add, in_place(xp.subtract, square * series, half), 2)
+    numerator = in_place(xp.multiply, in_place(xp.add, in_place(xp.multiply, series, -half), 1), square)
+    of_half = in_place(xp.divide, numerator, divisor)
+    minus_one = in_place(xp.add, half, of_half)
+    twice = in_place(xp.multiply, of_half, 2)
+    return in_place(xp.add, in_place(xp.multiply, minus_one, minus_one), twice)
 
 
-class _Differences(NamedTuple):
-    """The differences `z - w`, and how they deviate from one number for each row."""
+def _selected(lib: Library, exponents: Any, near: Callable[[Any], Any], far: Callable[[], Any]) -> Any:
+    """Return `near(exponents)` where these are near 0, and `far()` elsewhere."""
+    sizes = lib.xp.abs(exponents)
+    if lib.reads_values and lib.lie_within(sizes, _NEAR):
+        return near(exponents)
+    is_near = sizes <= _NEAR
+    return lib.xp.where(is_near, near(lib.xp.where(is_near, exponents, 0)), far())
 
-    #: Mask of the classes in which they are finite; elsewhere, all others are 0.
-    is_finite: Any
-    #: Their deviation from the difference of the maxima, and from their mean under `q` but for rounding.
+
+class _Deviations(NamedTuple):
+    """How the differences `z - w` deviate from one number for each row; large numbers where they are infinite."""
+
+    #: From the difference of the maxima, and from their mean under `q` but for rounding.
     from_maxima: Any
     from_mean: Any
-    #: The deviation of the difference of the maxima from the mean.
+    #: How the difference of the maxima deviates from the mean.
     of_maxima: Any
 
 
-def _differences(lib: Library, z: Any, w: Any, q: Any, axes: tuple[int, ...]) -> _Differences:
-    """Return the differences of logits, of which common offsets have no part, however large they are."""
-    xp = lib.xp
-    top_z, top_w = (_zero_infinite(lib, lib.maximum(values, axes)) for values in (z, w))
-    is_finite = xp.isfinite(z) & xp.isfinite(w)
-    # Differences of quarters cannot overflow.
-    quarters = sum_and_error(xp.where(is_finite, z, 0) / 4, -xp.where(is_finite, w, 0) / 4)
-    of_maxima = sum_and_error(top_z / 4, -top_w / 4)
-    from_maxima = _four_times_difference(quarters, of_maxima)
-    is_finite = is_finite & xp.isfinite(from_maxima)
-    from_maxima = xp.where(is_finite, from_maxima, 0)
-    mean, error = sum_and_error(of_maxima[0], sum_of_products(lib, q, from_maxima, axes) / 4)
+def _deviations(lib: Library, z: Any, w: Any, q: Any, axes: tuple[int, ...]) -> _Deviations:
+    """Return the deviations, in which common offsets have no part, however large they are."""
+    tops = [lib.maximum(z, axes), lib.maximum(w, axes)]
+    largest = lib.limit(z.dtype, "max")
+    scale = None
+    if not lib.reads_values:
+        # A product in the place of logits would be contracted with the next operation, and not be rounded. With a 0 to
+        # add first, the contracted operation is the product itself.
+        z, w = (values + (top - top) for values, top in zip((z, w), tops, strict=True))
+        scale = 0.25  # differences could overflow
+    elif not lib.lie_within(lib.xp.abs(tops[0]), largest / 8) or not lib.lie_within(lib.xp.abs(tops[1]), largest / 8):
+        are_large = (lib.xp.abs(tops[0]) > largest / 8) | (lib.xp.abs(tops[1]) > largest / 8)
+        scale = lib.xp.where(are_large, 0.25, lib.xp.ones_like(tops[0]))
+    if scale is not None:
+        z, w, *tops = (values * scale for values in (z, w, *tops))
+        largest = largest * scale
+    z, w = (lib.xp.maximum(values, top - largest / 4) for values, top in zip((z, w), tops, strict=True))
+
+    def less(first: tuple[Any, Any], second: tuple[Any, Any]) -> Any:
+        """Return the difference of numbers with their rounding errors, rounded hardly more than once."""
+        return lib.in_place(lib.xp.add, first[0] - second[0], first[1] - second[1])
+
+    differences, of_maxima = difference_and_error(z, w), difference_and_error(*tops)
+    from_maxima = less(differences, of_maxima)
+    mean, error = sum_and_error(of_maxima[0], _mean(lib, q, from_maxima, axes))
     centre = mean, error + of_maxima[1]
-    from_mean = xp.where(is_finite, _four_times_difference(quarters, centre), 0)
-    return _Differences(is_finite, from_maxima, from_mean, _four_times_difference(of_maxima, centre))
+    results = from_maxima, less(differences, centre), less(of_maxima, centre)
+    return _Deviations(*(results if scale is None else (values / scale for values in results)))
 
 
-def _zero_infinite(lib: Library, values: Any) -> Any:
-    return lib.xp.where(lib.xp.isfinite(values), values, 0)
-
-
-def _four_times_difference(first: tuple[Any, Any], second: tuple[Any, Any]) -> Any:
-    """Return four times the difference of numbers that are given with their rounding errors, rounded hardly more."""
-    return 4 * ((first[0] - second[0]) + (first[1] - second[1]))
+def _mean(lib: Library, q: Any, values: Any, axes: tuple[int, ...]) -> Any:
+    terms = q * values
+    if not lib.reads_values:
+        # XLA would take this for a dot product, which it may compute wrongly; rounded products take it far longer.
+        terms = lib.clip(terms, -lib.limit(terms.dtype, "max"), None)
+    return accurate_sum(lib, terms, axes)
 
 
 class _Compared(NamedTuple):
@@ -107,40 +132,50 @@ class _Compared(NamedTuple):
     #: The softmax of the logits, and that of the reference logits.
     p: Any
     q: Any
-    #: Deviation of `z - w` from its mean under `q`; 0 where one of both is infinite.
-    deviation: Any
-    #: `log(p / q)`, or a large number where it is infinite.
-    log_ratio: Any
     #: KL(q || p), where it is finite.
     divergence: Any
-    #: Mask of the rows in which that is infinite, since a class is possible for the reference only.
+    #: Mask of the rows in which it is infinite, since a class is possible for the reference only.
     is_infinite: Any
+    #: Function that returns the deviation of `z - w` from its mean under `q`.
+    deviation: Callable[[], Any]
+    #: Function that returns `log(p / q)`, or a large number where it is infinite.
+    log_ratio: Callable[[], Any]
 
 
 def _compared(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> _Compared:
-    xp = lib.xp
-    # A product in the place of logits would be contracted with a compiler's next operation, and not be rounded.
-    z, w = lib.rounded(logits), lib.rounded(reference_logits)
-    is_lost = ~(xp.isfinite(lib.maximum(z, axes)) & xp.isfinite(lib.maximum(w, axes)))
-    p, q = (lib.nan_where(is_lost, softmax(lib, xp.where(is_lost, 0, values), axes=axes)) for values in (z, w))
-    is_finite, from_maxima, deviation, ahead = _differences(lib, z, w, q, axes)
+    xp, z, w = lib.xp, logits, reference_logits
+    p, q = softmax(lib, z, axes=axes), softmax(lib, w, axes=axes)
+    from_maxima, from_mean, ahead = _deviations(lib, z, w, q, axes)
     # The sum of `exp(z - max(z))` over that of `exp(w - max(w))`.
     ratio = lib.maximum(q, axes) / lib.maximum(p, axes)
     scale = xp.exp(lib.clip(ahead, None, _LARGEST_EXPONENT)) * ratio
-    is_near = is_finite & (xp.abs(deviation) <= _NEAR)
-    near = q * excess(lib, xp.where(is_near, deviation, 0))
-    total = accurate_sum(lib, xp.where(is_near, near, p * scale - q * (1 + deviation)), axes)
-    remainder = sum_of_products(lib, q, deviation, axes)  # of the mean, a rounding error
+
+    def near(exponents: Any) -> Any:
+        return lib.in_place(xp.multiply, excess(lib, exponents), q)
+
+    terms = _selected(lib, from_mean, near, lambda: p * scale - q * (1 + from_mean))
+    total = accurate_sum(lib, terms, axes)
+    remainder = _mean(lib, q, from_mean, axes)  # of the mean, a rounding error
     both = total + remainder
     is_far = (both > _LARGEST_EXCESS) | (both < -0.5)
-    normalizer = xp.where(is_far, ahead + xp.log(ratio), xp.log1p(xp.where(is_far, 0, both)))
+    log_of_totals = xp.log(ratio)
+    normalizer = xp.where(is_far, ahead + log_of_totals, xp.log1p(xp.where(is_far, 0, both)))
     divergence = xp.where((total > 1) | is_far, normalizer - remainder, total - (both - normalizer))
-    deviation = xp.where(is_finite, deviation - remainder, 0)
-    log_ratio = xp.where(is_far, from_maxima - xp.log(ratio), deviation - divergence)
-    log_ratio = xp.where(is_finite, log_ratio, xp.where(z < w, -_INFINITE, xp.zeros_like(z) + _INFINITE))
-    is_impossible = (z == -xp.inf) & (w > -xp.inf) | (~is_finite & (q > 0))
-    is_infinite = xp.any(is_impossible, axis=axes, keepdims=True) & ~is_lost
-    return _Compared(p, q, deviation, log_ratio, divergence, is_infinite)
+    is_impossible = xp.any((z == -xp.inf) & (w > -xp.inf), axis=axes, keepdims=True)
+    # A lost row, of NaN, is not infinite.
+    is_infinite = (is_impossible | (xp.abs(divergence) > lib.limit(z.dtype, "max") / 4)) & (divergence == divergence)
+
+    def deviation() -> Any:
+        return from_mean - remainder
+
+    def log_ratio() -> Any:
+        values = from_mean - (remainder + divergence)
+        are_far = is_far | is_infinite
+        if not lib.reads_values or lib.is_any(are_far):
+            values = xp.where(are_far, from_maxima - log_of_totals, values)
+        return lib.clip(values, -_INFINITE, _INFINITE)
+
+    return _Compared(p, q, divergence, is_infinite, deviation, log_ratio)
 
 
 def _divergence(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
@@ -153,13 +188,15 @@ def _divergence_and_gradients(
 ) -> tuple[Any, Any, Any]:
     """Return KL(q || p), `p - q` as `q * (exp(log(p / q)) - 1)`, and `-q * a`."""
     compared = _compared(lib, logits, reference_logits, axes)
-    q, log_ratio, xp = compared.q, compared.log_ratio, lib.xp
-    is_near = xp.abs(log_ratio) <= _NEAR
-    near = xp.where(is_near, log_ratio, 0)
+    p, q, xp = compared.p, compared.q, lib.xp
+
+    def near(log_ratio: Any) -> Any:
+        return lib.in_place(xp.multiply, lib.in_place(xp.add, excess(lib, log_ratio), log_ratio), q)
+
     return (
         xp.where(compared.is_infinite, xp.inf, compared.divergence),
-        xp.where(is_near, q * (near + excess(lib, near)), compared.p - q),
-        lib.nan_where(compared.is_infinite, -q * compared.deviation),
+        _selected(lib, compared.log_ratio(), near, lambda: p - q),
+        lib.nan_where(compared.is_infinite, -q * compared.deviation()),
     )
 
 
@@ -185,7 +222,7 @@ kl_divergence, kl_divergence_and_gradients = with_gradients(
 @differentiable_in(2)
 def _deviation(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
     """Return the deviation of `z - w` from its mean under `q`."""
-    return _compared(lib, logits, reference_logits, axes).deviation
+    return _compared(lib, logits, reference_logits, axes).deviation()
 
 
 @_deviation.has_jvp
@@ -218,7 +255,7 @@ def _(
 @differentiable_in(2)
 def _log_ratio(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
     """Return `log(p / q)`."""
-    return _compared(lib, logits, reference_logits, axes).log_ratio
+    return _compared(lib, logits, reference_logits, axes).log_ratio()
 
 
 @_log_ratio.has_jvp
@@ -272,16 +309,18 @@ def _mixture(lib: Library, p: Any, q: Any, log_ratio: Any, weight: float, axes: 
     mixture = weight * q + (1 - weight) * p
 
     def divergence(probabilities: Any, logs: Any) -> Any:
-        is_near = xp.abs(logs) <= _NEAR
-        near = probabilities * excess(lib, xp.where(is_near, logs, 0))
-        return accurate_sum(lib, xp.where(is_near, near, mixture - probabilities * (1 + logs)), axes)
+        def near(exponents: Any) -> Any:
+            return lib.in_place(xp.multiply, excess(lib, exponents), probabilities)
+
+        terms = _selected(lib, logs, near, lambda: mixture - probabilities * (1 + logs))
+        return accurate_sum(lib, terms, axes)
 
     return _Mixture(log_q, log_p, divergence(q, log_q), divergence(p, log_p))
 
 
 def _js_divergence(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...], weight: float) -> Any:
     compared = _compared(lib, logits, reference_logits, axes)
-    mixture = _mixture(lib, compared.p, compared.q, compared.log_ratio, weight, axes)
+    mixture = _mixture(lib, compared.p, compared.q, compared.log_ratio(), weight, axes)
     return weight * mixture.divergence_q + (1 - weight) * mixture.divergence_p
 
 
@@ -290,7 +329,7 @@ def _js_divergence_and_gradients(
 ) -> tuple[Any, Any, Any]:
     """Return the divergence, and the gradients `-(1 - s) * p * (log(M / p) + KL(p || M))` and its counterpart of q."""
     compared = _compared(lib, logits, reference_logits, axes)
-    mixture = _mixture(lib, compared.p, compared.q, compared.log_ratio, weight, axes)
+    mixture = _mixture(lib, compared.p, compared.q, compared.log_ratio(), weight, axes)
     return (
         weight * mixture.divergence_q + (1 - weight) * mixture.divergence_p,
         -(1 - weight) * compared.p * (mixture.log_p + mixture.divergence_p),

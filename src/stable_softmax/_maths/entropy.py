@@ -4,11 +4,11 @@ With the distances `D = max(z) - z`, their mean `A` and the sum R of `exp(-D)` o
 entropy is `log1p(R) + A`, a sum of terms of one sign, and its gradient is `p * (D - A)`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.derivatives import with_gradients
-from stable_softmax._maths.exponentials import difference, exponentials_below
+from stable_softmax._maths.exponentials import difference, for_each_row
 from stable_softmax._maths.normalization import covariance_product, softmax
 from stable_softmax._maths.sums import accurate_sum, sum_of_products, sum_without_maximum
 
@@ -16,36 +16,39 @@ from stable_softmax._maths.sums import accurate_sum, sum_of_products, sum_withou
 _FARTHEST = 1e4
 
 
-def _distances(lib: Library, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
-    """Return the maximum, and the distance of each logit below it."""
-    maximum = lib.maximum(logits, axes)
-    top = lib.xp.where(lib.xp.isfinite(maximum), maximum, 0)
-    return maximum, lib.clip(-difference(lib, logits, top), None, _FARTHEST)
+class _Parts(NamedTuple):
+    """What the entropy and its gradient are made of; NaN in rows without a finite maximum."""
+
+    entropy: Any
+    #: The distances below the maximum, negated.
+    below: Any
+    #: Their mean.
+    mean: Any
+
+
+def _parts(lib: Library, logits: Any, axes: tuple[int, ...]) -> _Parts:
+    differences = difference(lib, logits, lib.maximum(logits, axes))
+    exponentials, below = lib.xp.exp(differences), lib.clip(differences, -_FARTHEST, None)
+    total_below = sum_of_products(lib, exponentials, below, axes)
+    rest = sum_without_maximum(lib, exponentials, axes)
+    mean = total_below / (1 + rest)
+    return _Parts(for_each_row(lib, lib.xp.log1p, rest, axes=axes) - mean, below, mean)
 
 
 def _entropy(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
-    return _entropy_and_mean(lib, logits, axes)[0]
-
-
-def _entropy_and_mean(lib: Library, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    maximum, distances = _distances(lib, logits, axes)
-    exponentials = exponentials_below(lib, logits, maximum, axes)
-    sum_of_distances = sum_of_products(lib, exponentials, distances, axes)
-    rest = sum_without_maximum(lib, exponentials, axes)
-    mean = sum_of_distances / (1 + rest)
-    return lib.nan_where(~lib.xp.isfinite(maximum), lib.xp.log1p(rest) + mean), distances, mean
+    return _parts(lib, logits, axes).entropy
 
 
 def _entropy_and_gradient(lib: Library, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
-    entropy, distances, mean = _entropy_and_mean(lib, logits, axes)
-    return entropy, softmax(lib, logits, axes=axes) * (distances - mean)
+    parts = _parts(lib, logits, axes)
+    return parts.entropy, softmax(lib, logits, axes=axes) * (parts.mean - parts.below)
 
 
 def _hessian_product(lib: Library, vectors: tuple[Any], logits: Any, axes: tuple[int, ...]) -> tuple[Any]:
-    p, (_, distances) = softmax(lib, logits, axes=axes), _distances(lib, logits, axes)
+    parts, p = _parts(lib, logits, axes), softmax(lib, logits, axes=axes)
     slopes = covariance_product(lib, vectors[0], logits, axes)
-    mean = sum_of_products(lib, p, distances, axes)
-    return (slopes * (distances - mean - 1) - p * accurate_sum(lib, slopes * distances, axes),)
+    mean = accurate_sum(lib, slopes * parts.below, axes)
+    return (slopes * (parts.mean - parts.below - 1) + p * mean,)
 
 
 #: The entropy, and with it its gradient.

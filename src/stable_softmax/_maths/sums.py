@@ -41,10 +41,17 @@ def sum_and_error(first: Any, second: Any) -> tuple[Any, Any]:
     return total, (first - (total - shared)) + (second - shared)
 
 
+def difference_and_error(first: Any, second: Any) -> tuple[Any, Any]:
+    """Return the rounded difference and its rounding error."""
+    total = first - second
+    shared = total - first
+    return total, (first - (total - shared)) - (second + shared)
+
+
 def sum_without_maximum(lib: Library, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
     """Return the sum without one maximal term; all terms lie in [0, 1], and the maximal ones are exactly 1.
 
-    Where `small` is false, the sum may have an absolute error like that of 1 plus the sum.
+    The terms may be overwritten. Where `small` is false, the sum may have an absolute error like that of 1 plus the sum.
     """
     if lib.reads_values:
         total = accurate_sum(lib, exponentials, axes)
