@@ -69,3 +69,52 @@ def test_random_rows_keep_the_bound(backend, dtype, size):
     for classes, count in ((2, 20), (3, 20), (10, 20), (300, 2)):
         pairs = [pairs_of(rng, size, lead, count, classes, dtype) for lead in (0, 5, 20, LEADS[dtype])]
         assert_bound(backend, *map(np.concatenate, zip(*pairs, strict=True)), dtype)
+
+
+def changed(base, changes):
+    rows = np.array(base)
+    for place, value in changes:
+        rows[place] = value
+    return rows
+
+
+#: What is changed of equal logits, and of equal reference logits: the leader may deviate from all others.
+FEW = {
+    "one class ahead": ([(0, 12)], []),
+    "one class far behind": ([(0, -30)], []),
+    "one class a little ahead": ([(0, 1e-4)], []),
+    "one class that hardly counts": ([(0, -20)], [(0, -60)]),
+    "one class that hardly counts, and some others": ([(0, -20), (slice(5, 30), 2.0**-20)], [(0, -60)]),
+    "another class leads": ([(0, -40), (2, 0.25)], [(1, 0.5)]),
+    "far ahead": ([(0, 300)], []),
+    "both far ahead": ([(0, 500)], [(1, 50)]),
+}
+
+
+@pytest.mark.parametrize("classes", [100, 100_000])
+@pytest.mark.parametrize("few", FEW.values(), ids=FEW)
+def test_few_classes_that_deviate_keep_the_bound(backend, dtype, few, classes):
+    """The mean of the differences is then far from most of them."""
+    for offset in (0, 12_345.0, 1e8):
+        logits = changed(np.zeros(classes), few[0]) + min(offset, 1e4 if dtype == "float16" else offset)
+        rows = [representable(row, dtype)[None] for row in (logits, changed(np.zeros(classes), few[1]))]
+        assert_bound(backend, *rows, dtype)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_along_every_axis(backend, dtype, axis):
+    pairs = [pairs_of(np.random.default_rng(12), size, 5, 3, 1_000, dtype) for size in (0, 1e-3, 10)]
+    assert_bound(backend, *map(np.concatenate, zip(*pairs, strict=True)), dtype, axis)
+
+
+def test_divergences_are_0_where_distributions_are_equal_and_positive_elsewhere(backend, dtype):
+    rng = np.random.default_rng(13)
+    reference = representable(rng.normal(size=(2_000, 7)) * 2 + 3, dtype)
+    logits = np.where(rng.random(reference.shape) < 0.2, next_larger(reference, dtype), reference)
+    logits[::2] = reference[::2]
+    are_equal = np.all(logits == reference, axis=1)
+    arrays = [backend.logits(rows, dtype) for rows in (logits, reference)]
+    for function in (stable_softmax.softmax_kl_divergence, stable_softmax.softmax_js_divergence):
+        values = backend.call(function, *arrays, dtype="float32" if dtype == "float16" else dtype)
+        np.testing.assert_array_equal(values > 0, ~are_equal)
+        assert np.all(values[are_equal] == 0)

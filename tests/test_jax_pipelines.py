@@ -86,7 +86,26 @@ def normalizations():
         yield f"{name}, grad", ("logits",), lambda arrays, t=total: jax.grad(t)(arrays["logits"])
 
 
-FUNCTIONS = {name: (needed, function) for name, needed, function in [*normalizations(), *losses()]}
+def comparisons():
+    """Probabilities take the place of reference logits."""
+    needed = ("logits", "probabilities", "where")
+    for name in ("entropy", "kl_divergence", "js_divergence"):
+        value, both = (getattr(stable_softmax, f"{kind}softmax_{name}") for kind in ("", "value_and_grad_"))
+        count = 1 if name == "entropy" else 2
+
+        def called(arrays, f=both, count=count):
+            return f(*(arrays[key] for key in needed[:count]), where=arrays["where"])
+
+        def curvature(arrays, f=value, count=count):
+            given = tuple(arrays[key] for key in needed[:count])
+            gradient = jax.grad(lambda *given: f(*given, reduction="sum"), tuple(range(count)))
+            return jax.jvp(gradient, given, tuple(map(jnp.cos, given)))
+
+        yield name, needed, called
+        yield f"{name}, curvature", needed[:count], curvature
+
+
+FUNCTIONS = {name: (needed, function) for name, needed, function in [*normalizations(), *losses(), *comparisons()]}
 
 
 def all_of(functions):
@@ -99,7 +118,11 @@ def all_of(functions):
 EVERYTHING = all_of(FUNCTIONS)
 #: What is called outside of jit, where each operation is compiled alone.
 SOME = all_of(
-    {name: FUNCTIONS[name] for name in FUNCTIONS if "all, ids" in name or name in ("curvature", *NORMALIZATIONS)}
+    {
+        name: FUNCTIONS[name]
+        for name in FUNCTIONS
+        if "all, ids" in name or name in ("curvature", "js_divergence", *NORMALIZATIONS)
+    }
 )
 
 

@@ -29,6 +29,11 @@ def weights_for(z):
     return torch.linspace(0.5, 2, 12, dtype=z.dtype, device=z.device)
 
 
+def flat(results):
+    value, gradients = results
+    return value, *gradients
+
+
 def with_everything(z, y):
     options = {"label_smoothing": 0.1, "z_loss": 0.1, "ignore_index": 3, "where": torch.ones_like(z).bool()}
     return softmax_crossentropy_with_logits(z, y, reduction="mean", class_weights=weights_for(z), **options)
@@ -45,6 +50,10 @@ FUNCTIONS = {
     "both": value_and_grad_softmax_crossentropy_with_logits,
     "diagonal": hessian_diagonal_softmax_crossentropy_with_logits,
     "product": lambda z, y: hvp_softmax_crossentropy_with_logits(z, y, z),
+    "entropy": lambda z, _: stable_softmax.softmax_entropy(z, where=torch.ones_like(z).bool()),
+    "divergence": lambda z, _: stable_softmax.softmax_kl_divergence(z, z.cos(), reduction="mean"),
+    "divergence and gradients": lambda z, _: flat(stable_softmax.value_and_grad_softmax_kl_divergence(z, z.cos())),
+    "js divergence": lambda z, _: stable_softmax.softmax_js_divergence(z, z.cos(), weight=0.3),
     "all options": with_everything,
     "probabilities": lambda z, _: softmax_crossentropy_with_logits(
         z, torch.softmax(z.detach(), 1), class_weights=weights_for(z), label_smoothing=0.1

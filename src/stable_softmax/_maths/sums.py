@@ -51,7 +51,7 @@ def difference_and_error(first: Any, second: Any) -> tuple[Any, Any]:
 def sum_without_maximum(lib: Library, exponentials: Any, axes: tuple[int, ...], small: Any = True) -> Any:
     """Return the sum without one maximal term; all terms lie in [0, 1], and the maximal ones are exactly 1.
 
-    The terms may be overwritten. Where `small` is false, the sum may have an absolute error like that of 1 plus the sum.
+    Where `small` is false, the sum may have an absolute error like that of 1 plus the sum. It may overwrite the terms.
     """
     if lib.reads_values:
         total = accurate_sum(lib, exponentials, axes)

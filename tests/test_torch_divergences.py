@@ -1,0 +1,111 @@
+"""The derivatives of entropies and divergences that PyTorch returns, against those of the definitions."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch.func import grad, hessian, jacfwd, jacrev, vmap
+
+from stable_softmax import softmax_entropy, softmax_js_divergence, softmax_kl_divergence
+
+WEIGHT = 0.3
+FUNCTIONS = {
+    "entropy": (softmax_entropy, 1),
+    "kl": (softmax_kl_divergence, 2),
+    "js": (partial(softmax_js_divergence, weight=WEIGHT), 2),
+}
+
+
+def definition(name):
+    """Return the definition of a function, for PyTorch to differentiate without any rule of ours."""
+
+    def entropy(z):
+        logs = torch.log_softmax(z, -1)
+        return -(logs.exp() * logs).sum(-1)
+
+    def kl(z, w):
+        log_p, log_q = torch.log_softmax(z, -1), torch.log_softmax(w, -1)
+        return (log_q.exp() * (log_q - log_p)).sum(-1)
+
+    def js(z, w):
+        log_p, log_q = torch.log_softmax(z, -1), torch.log_softmax(w, -1)
+        log_m = (WEIGHT * log_q.exp() + (1 - WEIGHT) * log_p.exp()).log()
+        of_q = (log_q.exp() * (log_q - log_m)).sum(-1)
+        return WEIGHT * of_q + (1 - WEIGHT) * (log_p.exp() * (log_p - log_m)).sum(-1)
+
+    return {"entropy": entropy, "kl": kl, "js": js}[name]
+
+
+def pairs():
+    rng = np.random.default_rng(21)
+    w = rng.normal(size=4)
+    return {
+        "ordinary": (rng.normal(size=4), w),
+        "equal": (w, w),
+        "equal, with ties": (np.asarray([1.0, 2, 0, 2]), np.asarray([1.0, 2, 0, 2])),
+        "other ties": (np.asarray([1.0, 1, 0, 0]), np.asarray([0.0, 0, 1, 1])),
+        "near each other": (w + 1e-3 * rng.normal(size=4), w),
+        "far from each other": (rng.normal(size=4) * 8, w * 8),
+    }
+
+
+def leaves(results):
+    return [leaf for result in results for leaf in leaves(result)] if isinstance(results, tuple) else [results]
+
+
+def derivatives(function, count):
+    every = tuple(range(count))
+    return {
+        "gradient": grad(function, every),
+        "forward": jacfwd(function, every),
+        "hessian": hessian(function, every),
+        "reverse over reverse": jacrev(jacrev(function, every), every),
+        "third": jacrev(jacrev(jacrev(function, every), every), every),
+        "autograd": lambda *rows: torch.autograd.functional.jacobian(function, rows),
+        "autograd, twice": lambda *rows: torch.autograd.functional.hessian(function, rows),
+        "mapped": lambda *rows: vmap(grad(function, every))(*(torch.stack([row, row + 1, 2 * row]) for row in rows)),
+    }
+
+
+@pytest.mark.covering
+@pytest.mark.parametrize("kind", pairs())
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_derivatives_are_those_of_the_definition(name, kind):
+    function, count = FUNCTIONS[name]
+    rows = tuple(torch.asarray(row) for row in pairs()[kind][:count])
+    expected = derivatives(definition(name), count)
+    for key, derivative in derivatives(function, count).items():
+        for values, same in zip(leaves(derivative(*rows)), leaves(expected[key](*rows)), strict=True):
+            torch.testing.assert_close(values, same, rtol=1e-13, atol=1e-14, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True)])
+@pytest.mark.parametrize("name", ["kl", "js"])
+def test_gradients_of_one_array_alone(name, wanted):
+    z, w = (torch.asarray(row).requires_grad_(needs) for row, needs in zip(pairs()["ordinary"], wanted, strict=True))
+    for create_graph in (False, True):
+        (gradient,) = torch.autograd.grad(FUNCTIONS[name][0](z, w), z if wanted[0] else w, create_graph=create_graph)
+        (expected,) = torch.autograd.grad(definition(name)(z, w), z if wanted[0] else w)
+        torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16], ids=str)
+def test_a_scaled_loss_keeps_its_gradients_in_range(narrow):
+    """As mixed precision scales it: the scale and the mean's divisor are far from 1."""
+    rng = np.random.default_rng(24)
+    z, w = (torch.asarray(rng.normal(size=(64, 10))).to(narrow).requires_grad_() for _ in range(2))
+    for name, (function, count) in FUNCTIONS.items():
+        given = (z, w)[:count]
+        gradients = torch.autograd.grad(function(*given, reduction="mean") * 2.0**14, given)
+        wide = tuple(array.detach().double().requires_grad_() for array in given)
+        expected = torch.autograd.grad(definition(name)(*wide).mean() * 2.0**14, wide)
+        for values, same in zip(gradients, expected, strict=True):
+            eps = torch.finfo(narrow).eps
+            torch.testing.assert_close(values.double(), same, rtol=2 * eps, atol=float(same.abs().max()) * eps / 4)
+
+
+def test_autocast_gives_single_precision():
+    z = torch.randn(3, 4, dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert softmax_kl_divergence(z, z.flip(1)).dtype == torch.float32
