@@ -116,6 +116,17 @@ def test_results_are_within_the_bound_of_the_exact_ones(run, axis):
         assert np.max(error_shares(values, getattr(exact, name), rows, "float32")) <= 1, name
 
 
+def test_entropy_and_divergences(run):
+    def all_functions(z, w):
+        return (
+            stable_softmax.value_and_grad_softmax_entropy(z, reduction="none"),
+            stable_softmax.value_and_grad_softmax_kl_divergence(z, w, reduction="none"),
+            stable_softmax.value_and_grad_softmax_js_divergence(z, w, weight=0.3),
+        )
+
+    assert_as_numpy(run, all_functions, LOGITS, (0.9 * LOGITS[::-1]).astype(np.float32))
+
+
 def test_sums_of_many_classes_are_within_the_bound(run):
     """Of which some libraries add up one after another, along an axis that is not the last."""
     classes = 10**5

@@ -122,7 +122,7 @@ def _mean(lib: Library, q: Any, values: Any, axes: tuple[int, ...]) -> Any:
     terms = q * values
     if not lib.reads_values:
         # XLA would take this for a dot product, which it may compute wrongly; rounded products take it far longer.
-        terms = lib.clip(terms, -lib.limit(terms.dtype, "max"), None)
+        terms = lib.clip(terms, None, lib.limit(terms.dtype, "max"))
     return accurate_sum(lib, terms, axes)
 
 

@@ -20,19 +20,18 @@ class _Parts(NamedTuple):
     """What the entropy and its gradient are made of; NaN in rows without a finite maximum."""
 
     entropy: Any
-    #: The distances below the maximum, negated.
-    below: Any
-    #: Their mean.
+    distances: Any
+    #: The mean of the distances.
     mean: Any
 
 
 def _parts(lib: Library, logits: Any, axes: tuple[int, ...]) -> _Parts:
     differences = difference(lib, logits, lib.maximum(logits, axes))
-    exponentials, below = lib.xp.exp(differences), lib.clip(differences, -_FARTHEST, None)
-    total_below = sum_of_products(lib, exponentials, below, axes)
+    exponentials, distances = lib.xp.exp(differences), lib.clip(-differences, None, _FARTHEST)
+    total = sum_of_products(lib, exponentials, distances, axes)
     rest = sum_without_maximum(lib, exponentials, axes)
-    mean = total_below / (1 + rest)
-    return _Parts(for_each_row(lib, lib.xp.log1p, rest, axes=axes) - mean, below, mean)
+    mean = total / (1 + rest)
+    return _Parts(for_each_row(lib, lib.xp.log1p, rest, axes=axes) + mean, distances, mean)
 
 
 def _entropy(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
@@ -41,14 +40,14 @@ def _entropy(lib: Library, logits: Any, axes: tuple[int, ...]) -> Any:
 
 def _entropy_and_gradient(lib: Library, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
     parts = _parts(lib, logits, axes)
-    return parts.entropy, softmax(lib, logits, axes=axes) * (parts.mean - parts.below)
+    return parts.entropy, softmax(lib, logits, axes=axes) * (parts.distances - parts.mean)
 
 
 def _hessian_product(lib: Library, vectors: tuple[Any], logits: Any, axes: tuple[int, ...]) -> tuple[Any]:
     parts, p = _parts(lib, logits, axes), softmax(lib, logits, axes=axes)
     slopes = covariance_product(lib, vectors[0], logits, axes)
-    mean = accurate_sum(lib, slopes * parts.below, axes)
-    return (slopes * (parts.mean - parts.below - 1) + p * mean,)
+    mean = accurate_sum(lib, slopes * parts.distances, axes)
+    return (slopes * (parts.distances - parts.mean - 1) - p * mean,)
 
 
 #: The entropy, and with it its gradient.
