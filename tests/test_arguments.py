@@ -92,10 +92,9 @@ def test_axes_that_name_a_dimension_twice_or_none(library, function):
         function(logits_of(library, 2, 3), axis=())
 
 
-@pytest.mark.parametrize("axis", [None, (1,)])
-def test_several_axes_for_a_loss(library, loss, axis):
-    with pytest.raises(TypeError, match=r"^axis must be an integer, not"):
-        loss(logits_of(library, 2, 3), library.array(np.zeros(2, np.int64)), axis=axis)
+def test_no_axis_for_a_loss(library, loss):
+    with pytest.raises(TypeError, match=r"^axis must be an integer, not None"):
+        loss(logits_of(library, 2, 3), library.array(np.zeros(2, np.int64)), axis=None)
 
 
 @pytest.mark.parametrize("other", ["int32", "complex128", "float33", 3, np, np.zeros(3), np.float32(1)])

@@ -202,11 +202,11 @@ ERRORS = [
     ("dtype", "int32", TypeError, "dtype must be a real floating-point dtype of ..., or its name, not 'int32'"),
 ]
 WEIGHTS = [
-    (0, ValueError, "weight must lie between 0 and 1, but is 0"),
-    (1.0, ValueError, "weight must lie between 0 and 1, but is 1.0"),
-    (NAN, ValueError, "weight must lie between 0 and 1, but is nan"),
-    ("0.5", TypeError, "weight must be a real number, not '0.5'"),
-    (True, TypeError, "weight must be a real number, not True"),
+    (0, ValueError, "reference_weight must lie between 0 and 1, but is 0"),
+    (1.0, ValueError, "reference_weight must lie between 0 and 1, but is 1.0"),
+    (NAN, ValueError, "reference_weight must lie between 0 and 1, but is nan"),
+    ("0.5", TypeError, "reference_weight must be a real number, not '0.5'"),
+    (True, TypeError, "reference_weight must be a real number, not True"),
 ]
 
 
@@ -232,7 +232,7 @@ def test_bad_weight(library, case):
     weight, error, message = case
     z = library.array(np.zeros((2, 3)))
     with pytest.raises(error, match=matching(message)):
-        softmax_js_divergence(z, z, weight=weight)
+        softmax_js_divergence(z, z, reference_weight=weight)
 
 
 def test_dtypes(backend, dtype):

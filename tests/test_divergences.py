@@ -17,12 +17,12 @@ def all_results(logits, reference_logits, axis=-1):
     entropy, entropy_gradient = stable_softmax.value_and_grad_softmax_entropy(logits, reduction="none", **options)
     both, options = (logits, reference_logits), options | {"reduction": "none"}
     kl, kl_gradients = stable_softmax.value_and_grad_softmax_kl_divergence(*both, **options)
-    js, js_gradients = stable_softmax.value_and_grad_softmax_js_divergence(*both, weight=WEIGHT, **options)
+    js, js_gradients = stable_softmax.value_and_grad_softmax_js_divergence(*both, reference_weight=WEIGHT, **options)
     return (
         *(entropy, entropy_gradient, kl, *kl_gradients, js, *js_gradients),
         stable_softmax.softmax_entropy(logits, axis),
         stable_softmax.softmax_kl_divergence(*both, axis),
-        stable_softmax.softmax_js_divergence(*both, axis, weight=WEIGHT),
+        stable_softmax.softmax_js_divergence(*both, axis, reference_weight=WEIGHT),
     )
 
 

@@ -159,9 +159,12 @@ def fitting(library, shape, axis):
     return {
         "logits": floats_in(library, shape) | integers_in(library, shape, 9, np.int64),
         "reference_answers": answers,
+        "reference_logits": floats_in(library, shape) | integers_in(library, shape, 9, np.int64),
+        "reference_weight": st.sampled_from([0.5, 0.25, np.float32(0.1), Fraction(1, 3)]),
+        "example_weights": floats_in(library, examples, low=0.0, high=4.0),
         # The contract is silent about infinite vectors, of which NumPy warns.
         "vector": floats_in(library, shape, low=0.0),
-        "axis": st.sampled_from([axis, axis % len(shape)]),
+        "axis": st.sampled_from([axis, axis % len(shape), (axis,)]),
         "where": booleans_in(library, shape) | booleans_in(library, (classes, *trailing)),
         "class_weights": floats_in(library, (classes,), low=0.0, high=4.0),
         "label_smoothing": numbers,
@@ -247,6 +250,7 @@ def test_each_odd_object_in_an_argument_of_a_good_call(library, function, name):
     good = {
         "logits": library.logits(np.ones((2, 3)), "float32"),
         "reference_answers": library.array(np.zeros(2, np.int64)),
+        "reference_logits": library.logits(np.zeros((2, 3)), "float32"),
         "vector": library.logits(np.ones((2, 3)), "float32"),
         "features": library.logits(np.ones((2, FEATURES)), "float32"),
         "weight": library.logits(np.ones((3, FEATURES)), "float32"),

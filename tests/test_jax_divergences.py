@@ -15,7 +15,7 @@ WEIGHT = 0.3
 FUNCTIONS = {
     "entropy": (softmax_entropy, 1),
     "kl": (softmax_kl_divergence, 2),
-    "js": (partial(softmax_js_divergence, weight=WEIGHT), 2),
+    "js": (partial(softmax_js_divergence, reference_weight=WEIGHT), 2),
 }
 
 
@@ -104,7 +104,7 @@ def test_autodiff_gives_the_digits_of_the_gradients():
     for name, (function, count) in FUNCTIONS.items():
         total = lambda *given, f=function: jnp.mean(f(*given))  # noqa: E731
         given = jax.grad(total, tuple(range(count)))(*(z, w)[:count])
-        options = {"weight": WEIGHT} if name == "js" else {}
+        options = {"reference_weight": WEIGHT} if name == "js" else {}
         full = name if count == 1 else f"{name}_divergence"
         expected = getattr(stable_softmax, f"grad_softmax_{full}")(*(z, w)[:count], **options)
         for values, same in zip(given, expected if count > 1 else [expected], strict=True):

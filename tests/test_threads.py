@@ -31,6 +31,7 @@ def shared_inputs(backend, dtype):
     rng = np.random.default_rng(12)
     shapes = {
         "logits": (EXAMPLES, CLASSES),
+        "reference_logits": (EXAMPLES, CLASSES),
         "vector": (EXAMPLES, CLASSES),
         "features": (EXAMPLES, FEATURES),
         "weight": (CLASSES, FEATURES),

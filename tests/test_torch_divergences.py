@@ -13,7 +13,7 @@ WEIGHT = 0.3
 FUNCTIONS = {
     "entropy": (softmax_entropy, 1),
     "kl": (softmax_kl_divergence, 2),
-    "js": (partial(softmax_js_divergence, weight=WEIGHT), 2),
+    "js": (partial(softmax_js_divergence, reference_weight=WEIGHT), 2),
 }
 
 

@@ -53,7 +53,7 @@ FUNCTIONS = {
     "entropy": lambda z, _: stable_softmax.softmax_entropy(z, where=torch.ones_like(z).bool()),
     "divergence": lambda z, _: stable_softmax.softmax_kl_divergence(z, z.cos(), reduction="mean"),
     "divergence and gradients": lambda z, _: flat(stable_softmax.value_and_grad_softmax_kl_divergence(z, z.cos())),
-    "js divergence": lambda z, _: stable_softmax.softmax_js_divergence(z, z.cos(), weight=0.3),
+    "js divergence": lambda z, _: stable_softmax.softmax_js_divergence(z, z.cos(), reference_weight=0.3),
     "all options": with_everything,
     "probabilities": lambda z, _: softmax_crossentropy_with_logits(
         z, torch.softmax(z.detach(), 1), class_weights=weights_for(z), label_smoothing=0.1

@@ -14,7 +14,7 @@ from stable_softmax._maths import kernels
 def softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,
-    axis: int = -1,
+    axis: int | tuple[int, ...] = -1,
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
@@ -35,9 +35,10 @@ def softmax_crossentropy_with_logits(
         The labels: the class id of each example, in [0, C), or target probabilities `t`. These must be at least
         -0.001, and need not sum to 1: the loss is linear in them. Targets of classes that `where` excludes do not
         count: if the targets should sum to 1, normalize them over the other classes.
-    axis : int
+    axis : int, or tuple of int
         The axis that holds the classes: 1 for logits (N, C, H, W). If another axis has the same length, a wrong `axis`
-        cannot be detected.
+        cannot be detected. Several axes hold the classes in C order: with ``axis=(1, 2)``, the classes of logits
+        (N, A, B) are A B in number, and that at (a, b) has the id ``a * B + b``.
     where : boolean array that broadcasts to `logits`, optional
         Mask of the classes to keep. The others have probability 0, whatever their logits are. If `where` excludes every
         class, the loss for target probabilities is 0, and every class id is out of range.
@@ -104,7 +105,7 @@ def softmax_crossentropy_with_logits(
 def grad_softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,
-    axis: int = -1,
+    axis: int | tuple[int, ...] = -1,
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
@@ -164,7 +165,7 @@ def grad_softmax_crossentropy_with_logits(
 def value_and_grad_softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,
-    axis: int = -1,
+    axis: int | tuple[int, ...] = -1,
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
@@ -224,7 +225,7 @@ def hvp_softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,
     vector: AnyArray,
-    axis: int = -1,
+    axis: int | tuple[int, ...] = -1,
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
@@ -286,7 +287,7 @@ def hvp_softmax_crossentropy_with_logits(
 def hessian_diagonal_softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,
-    axis: int = -1,
+    axis: int | tuple[int, ...] = -1,
     *,
     where: AnyArray | None = None,
     class_weights: AnyArray | None = None,
@@ -347,7 +348,12 @@ def hessian_diagonal_softmax_crossentropy_with_logits(
 
 
 def _run(kernel: Kernel, loss: Loss, operands: Any) -> tuple[Any, ...]:
-    if loss.criterion.class_ids is None and "classes" in kernel.results[loss.rows]:
+    kinds, axes = kernel.results[loss.rows], loss.class_axes
+    if loss.criterion.class_ids is None and "classes" in kinds:
         # Pieces of a row cannot keep the target of the most probable class apart from the other targets.
         kernel = kernel.on_whole_rows
-    return run(kernel, loss.lib, loss.layout, loss.logits, operands, loss.rows)
+    results = run(kernel, loss.lib, loss.layout, loss.logits, operands, loss.rows)
+    if axes is None:
+        return results
+    pairs = zip(results, kinds, strict=True)
+    return tuple([axes.restored(loss.lib, array) if kind == "classes" else array for array, kind in pairs])

@@ -301,28 +301,28 @@ def softmax_js_divergence(
     reference_logits: AnyArray,
     axis: Axis = -1,
     *,
-    weight: float = 0.5,
+    reference_weight: float = 0.5,
     where: AnyArray | None = None,
     reduction: Reduction = "none",
     dtype: Any = None,
 ) -> Array:
     """Return the Jensen-Shannon divergence between predictions and a reference, by default for each example.
 
-    It is ``weight * KL(q || m) + (1 - weight) * KL(p || m)``, where ``p`` is the softmax of `logits`, ``q`` that of
-    `reference_logits`, and ``m = weight * q + (1 - weight) * p`` (Lin 1991, doi:10.1109/18.61115).
+    It is ``s * KL(q || m) + (1 - s) * KL(p || m)``, where ``p`` is the softmax of `logits`, ``q`` that of
+    `reference_logits`, ``s`` is `reference_weight`, and ``m = s * q + (1 - s) * p`` (Lin 1991, doi:10.1109/18.61115).
 
     Parameters
     ----------
     logits, reference_logits, axis, where, reduction, dtype
         As for `softmax_kl_divergence`.
-    weight : float
+    reference_weight : float
         The weight of the reference in the mixture, between 0 and 1. With 0.5, the divergence is symmetric.
 
     Returns
     -------
     array of the shape of `logits` without `axis`, or 0-d array
-        In nats, at least 0, and at most ``log(2)`` for a weight of 0.5. NaN if the example has NaN or +inf, or nothing
-        but -inf, in either array.
+        In nats, at least 0, and at most ``log(2)`` for a reference weight of 0.5. NaN if the example has NaN or +inf,
+        or nothing but -inf, in either array.
 
     Raises
     ------
@@ -346,7 +346,7 @@ def softmax_js_divergence(
         where=where,
         reduction=reduction,
         dtype=dtype,
-        weight=weight,
+        reference_weight=reference_weight,
     )
     return divergences
 
@@ -356,7 +356,7 @@ def grad_softmax_js_divergence(
     reference_logits: AnyArray,
     axis: Axis = -1,
     *,
-    weight: float = 0.5,
+    reference_weight: float = 0.5,
     where: AnyArray | None = None,
     reduction: Reduction = "mean",
     dtype: Any = None,
@@ -365,7 +365,7 @@ def grad_softmax_js_divergence(
 
     Parameters
     ----------
-    logits, reference_logits, axis, weight, where, dtype
+    logits, reference_logits, axis, reference_weight, where, dtype
         As for `softmax_js_divergence`.
     reduction : {"none", "mean", "sum"}
         The divergence to differentiate. With "none", each row is the gradient of its own example's divergence.
@@ -383,7 +383,7 @@ def grad_softmax_js_divergence(
 
     Notes
     -----
-    ``-(1 - weight) * p * (log(m / p) + KL(p || m))`` and ``-weight * q * (log(m / q) + KL(q || m))``.
+    ``-(1 - s) * p * (log(m / p) + KL(p || m))`` and ``-s * q * (log(m / q) + KL(q || m))``.
 
     Examples
     --------
@@ -393,7 +393,7 @@ def grad_softmax_js_divergence(
     array([[-6.25e-11,  6.25e-11]])
     """
     return value_and_grad_softmax_js_divergence(
-        logits, reference_logits, axis, weight=weight, where=where, reduction=reduction, dtype=dtype
+        logits, reference_logits, axis, reference_weight=reference_weight, where=where, reduction=reduction, dtype=dtype
     )[1]
 
 
@@ -402,7 +402,7 @@ def value_and_grad_softmax_js_divergence(
     reference_logits: AnyArray,
     axis: Axis = -1,
     *,
-    weight: float = 0.5,
+    reference_weight: float = 0.5,
     where: AnyArray | None = None,
     reduction: Reduction = "mean",
     dtype: Any = None,
@@ -411,7 +411,7 @@ def value_and_grad_softmax_js_divergence(
 
     Parameters
     ----------
-    logits, reference_logits, axis, weight, where, dtype
+    logits, reference_logits, axis, reference_weight, where, dtype
         As for `softmax_js_divergence`.
     reduction : {"none", "mean", "sum"}
         How the divergences are combined, and which divergence to differentiate.
@@ -440,7 +440,7 @@ def value_and_grad_softmax_js_divergence(
         where=where,
         reduction=reduction,
         dtype=dtype,
-        weight=weight,
+        reference_weight=reference_weight,
     )
     return divergence, (gradients[0], gradients[1])
 

@@ -121,7 +121,7 @@ def test_entropy_and_divergences(run):
         return (
             stable_softmax.value_and_grad_softmax_entropy(z, reduction="none"),
             stable_softmax.value_and_grad_softmax_kl_divergence(z, w, reduction="none"),
-            stable_softmax.value_and_grad_softmax_js_divergence(z, w, weight=0.3),
+            stable_softmax.value_and_grad_softmax_js_divergence(z, w, reference_weight=0.3),
         )
 
     assert_as_numpy(run, all_functions, LOGITS, (0.9 * LOGITS[::-1]).astype(np.float32))

@@ -33,7 +33,7 @@ def cached_if_possible(function: Callable[..., Any]) -> Callable[..., Any]:
 @cached_if_possible
 def layout_of(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: Axis, dtype: Any) -> Layout:
     """Check shape and dtype of logits, `axis` and `dtype`, and choose the dtype of the computation."""
-    axes = _normalized_axes(axis, len(shape))
+    axes = normalized_axes(axis, len(shape))
     if None in [shape[i] for i in axes]:
         raise ValueError(f"logits must have a known number of classes along axis {axis}, but its shape is {shape}")
     floating = _floating_dtype(lib, logits_dtype)
@@ -70,7 +70,7 @@ def where_of(lib: Library, where: Any, layout: Layout) -> Any:
     return where
 
 
-def _normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if type(axis) is int and -ndim <= axis < ndim:
         return (axis % ndim,)
     if axis is None:

@@ -24,7 +24,7 @@ class Compared(NamedTuple):
 
 
 def compared(
-    given: dict[str, Any], axis: Axis, *, where: Any, reduction: Reduction, dtype: Any, weight: Any = None
+    given: dict[str, Any], axis: Axis, *, where: Any, reduction: Reduction, dtype: Any, reference_weight: Any = None
 ) -> Compared:
     """Check all arguments; `given` has the logits, and those of a divergence the reference logits."""
     check_reduction(reduction)
@@ -45,15 +45,15 @@ def compared(
         reference_logits,
         where=None if where is None else where_of(lib, where, layout),
         divisor=number_of_examples(lib, logits, layout) if divisor is None else divisor,
-        weight=None if weight is None else _checked_weight(weight),
+        reference_weight=None if reference_weight is None else _checked_weight(reference_weight),
     )
     return Compared(lib, layout, logits, comparison, "examples" if reduction == "none" else "total")
 
 
 def _checked_weight(weight: Any) -> float:
     if isinstance(weight, bool) or not isinstance(weight, Real):
-        raise TypeError(f"weight must be a real number, not {weight!r}")
+        raise TypeError(f"reference_weight must be a real number, not {weight!r}")
     number = float(weight)
     if not 0 < number < 1:
-        raise ValueError(f"weight must lie between 0 and 1, but is {weight!r}")
+        raise ValueError(f"reference_weight must lie between 0 and 1, but is {weight!r}")
     return number

@@ -22,6 +22,7 @@ from stable_softmax._arguments.arrays import (
     remedy_for_index,
     where_of,
 )
+from stable_softmax._arguments.class_axes import ClassAxes, class_axes_of, merged_arguments
 from stable_softmax._arguments.types import Reduction
 from stable_softmax._arguments.values import check_class_ids, checked_number, checked_probabilities, checked_weights
 from stable_softmax._core.criterion import Criterion
@@ -44,6 +45,8 @@ class Loss(NamedTuple):
     rows: Result
     #: The vector to multiply the Hessian by, if any.
     vector: Any
+    #: Several class axes, which were made one; None for one.
+    class_axes: ClassAxes | None
 
 
 class Options(NamedTuple):
@@ -59,10 +62,16 @@ class Options(NamedTuple):
     dtype: Any
 
 
-def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **vector: Any) -> Loss:
+def loss_of(logits: Any, reference_answers: Any, axis: int | tuple[int, ...], options: Options, **vector: Any) -> Loss:
     """Check all arguments of a loss, and the vector of a Hessian product."""
     given = {"logits": logits, "reference_answers": reference_answers, **vector}
     lib, own, options = with_own_arrays(given, options)
+    class_axes = None
+    if isinstance(axis, tuple):
+        class_axes = class_axes_of(tuple(own["logits"].shape), axis)
+        masked = own if options.where is None else {**own, "where": options.where}
+        own, axis = merged_arguments(lib, class_axes, masked), class_axes.others
+        options = options._replace(where=own.get("where"))
     logits = own["logits"]
     axis = axis if type(axis) is int else plain_index(axis)
     layout, criterion = criterion_of(
@@ -71,7 +80,7 @@ def loss_of(logits: Any, reference_answers: Any, axis: int, options: Options, **
     if vector:
         _check_vector(lib, own["vector"], layout)
     rows: Result = "examples" if options.reduction == "none" else "total"
-    return Loss(lib, layout, logits, criterion, rows, own.get("vector"))
+    return Loss(lib, layout, logits, criterion, rows, own.get("vector"), class_axes)
 
 
 def with_own_arrays(given: dict[str, Any], options: Options) -> tuple[Library, dict[str, Any], Options]:

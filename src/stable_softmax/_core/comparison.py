@@ -14,4 +14,4 @@ class Comparison(NamedTuple):
     #: Divisor of values and gradients.
     divisor: Any = 1
     #: The weight of the reference in the mixture that a Jensen-Shannon divergence compares with; None for others.
-    weight: float | None = None
+    reference_weight: float | None = None

@@ -54,7 +54,7 @@ def compared(
 
     Values are 0 where it keeps no class, and gradients are for the others.
     """
-    options = {} if given.weight is None else {"weight": given.weight}
+    options = {} if given.reference_weight is None else {"weight": given.reference_weight}
     arrays = [logits]
     if given.reference_logits is not None:
         arrays.append(lib.convert(given.reference_logits, logits.dtype))
