@@ -101,6 +101,7 @@ def test_few_classes_that_deviate_keep_the_bound(backend, dtype, few, classes):
         assert_bound(backend, *rows, dtype)
 
 
+@pytest.mark.covering_on("numpy")
 @pytest.mark.parametrize("axis", [0, -1])
 def test_along_every_axis(backend, dtype, axis):
     pairs = [pairs_of(np.random.default_rng(12), size, 5, 3, 1_000, dtype) for size in (0, 1e-3, 10)]

@@ -61,6 +61,8 @@ def derivatives(function, count):
         "hessian": second,
         "reverse over reverse": jax.jacrev(gradient, every),
         "third": jax.jacfwd(second, every),
+        "third, of the first alone": jax.jacfwd(jax.hessian(function)),
+        "third, of the last alone": jax.jacfwd(jax.hessian(function, count - 1), count - 1),
         "mapped": lambda *rows: jax.vmap(gradient)(*(jnp.stack([row, row + 1, 2 * row]) for row in rows)),
     }
 

@@ -53,7 +53,7 @@ def compared(
 def _checked_weight(weight: Any) -> float:
     if isinstance(weight, bool) or not isinstance(weight, Real):
         raise TypeError(f"reference_weight must be a real number, not {weight!r}")
-    number = float(weight)
-    if not 0 < number < 1:
+    number: Any = weight  # which may be too large for a float
+    if not (0 < number < 1 and 0 < float(number) < 1):
         raise ValueError(f"reference_weight must lie between 0 and 1, but is {weight!r}")
-    return number
+    return float(number)
