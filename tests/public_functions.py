@@ -6,7 +6,7 @@ from loss_options import moderate_case
 import stable_softmax
 from stable_softmax import textbook
 
-NORMALIZATIONS = ("softmax", "log_softmax", "logsumexp")
+NORMALIZATIONS = ("softmax", "log_softmax", "log_softmax_complement", "logsumexp")
 LOSSES = tuple(
     f"{kind}softmax_crossentropy_with_logits" for kind in ("", "grad_", "value_and_grad_", "hvp_", "hessian_diagonal_")
 )

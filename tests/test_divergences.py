@@ -101,6 +101,15 @@ def test_few_classes_that_deviate_keep_the_bound(backend, dtype, few, classes):
         assert_bound(backend, *rows, dtype)
 
 
+@pytest.mark.parametrize("scale", [5, 30])
+def test_classes_that_lead_in_one_array_only_keep_the_bound(backend, dtype, scale):
+    """The gradient at a class that leads by far is minus the sum of those at all others."""
+    scale = min(scale, 5) if dtype == "float16" else scale
+    for classes in (2, 5, 40):
+        rows = representable(np.random.default_rng(14).normal(size=(30, classes)) * scale, dtype)
+        assert_bound(backend, rows, -rows, dtype)
+
+
 @pytest.mark.covering_on("numpy")
 @pytest.mark.parametrize("axis", [0, -1])
 def test_along_every_axis(backend, dtype, axis):

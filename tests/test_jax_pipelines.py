@@ -25,7 +25,9 @@ pytestmark = [pytest.mark.covering, pytest.mark.versioned]
 EPS = np.finfo(np.float64).eps
 DIAGONAL = hessian_diagonal_softmax_crossentropy_with_logits
 BOTH = value_and_grad_softmax_crossentropy_with_logits
-NORMALIZATIONS = {name: getattr(stable_softmax, name) for name in ("softmax", "log_softmax", "logsumexp")}
+NORMALIZATIONS = {
+    name: getattr(stable_softmax, name) for name in ("softmax", "log_softmax", "log_softmax_complement", "logsumexp")
+}
 
 
 def drawn(examples=8, classes=12):

@@ -80,6 +80,25 @@ def test_derivatives_are_those_of_the_definition(name, kind):
             torch.testing.assert_close(values, same, rtol=1e-13, atol=1e-14, msg=lambda text, key=key: f"{key}: {text}")
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_graphs_of_graphs(name):
+    """With `create_graph` again and again, and no transformation of torch.func around it."""
+    function, count = FUNCTIONS[name]
+    vectors = tuple(torch.cos(torch.arange(4.0, dtype=torch.float64) + i) for i in range(count))
+
+    def orders(f):
+        rows = tuple(torch.asarray(row).requires_grad_() for row in pairs()["ordinary"][:count])
+        value = f(*rows)
+        for _ in range(3):
+            gradients = torch.autograd.grad(value, rows, create_graph=True)
+            yield gradients
+            value = sum((gradient * vector).sum() for gradient, vector in zip(gradients, vectors, strict=True))
+        yield torch.autograd.functional.hvp(f, rows, vectors)[1]
+
+    for given, expected in zip(orders(function), orders(definition(name)), strict=True):
+        torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("wanted", [(True, False), (False, True)])
 @pytest.mark.parametrize("name", ["kl", "js"])
 def test_gradients_of_one_array_alone(name, wanted):

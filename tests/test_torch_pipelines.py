@@ -42,6 +42,7 @@ def with_everything(z, y):
 FUNCTIONS = {
     "softmax": lambda z, _: stable_softmax.softmax(z),
     "log_softmax": lambda z, _: stable_softmax.log_softmax(z),
+    "log_softmax_complement": lambda z, _: stable_softmax.log_softmax_complement(z),
     "logsumexp": lambda z, _: stable_softmax.logsumexp(z),
     "softmax, where": lambda z, _: stable_softmax.softmax(z, where=torch.ones_like(z).bool()),
     "losses": softmax_crossentropy_with_logits,

@@ -5,7 +5,8 @@ and its gradient, are tiny, but not 0.
 
 ==============================  ============================================================================
 softmax, log_softmax,           along one axis, several or all
-logsumexp
+logsumexp, log_softmax_
+complement
 softmax_crossentropy_           the loss in nats, by default of each example
 with_logits
 grad_..., value_and_grad_...    its gradient, and both at once, by default of the mean over the batch
@@ -51,7 +52,7 @@ from stable_softmax._divergences import (
 )
 from stable_softmax._execution.workers import get_workers, set_workers
 from stable_softmax._linear import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
-from stable_softmax._normalization import log_softmax, logsumexp, softmax
+from stable_softmax._normalization import log_softmax, log_softmax_complement, logsumexp, softmax
 from stable_softmax._statistics import SoftmaxStatistics, softmax_statistics
 
 __version__ = "0.1.0"
@@ -67,6 +68,7 @@ __all__ = [
     "hvp_softmax_crossentropy_with_logits",
     "linear_softmax_crossentropy",
     "log_softmax",
+    "log_softmax_complement",
     "logsumexp",
     "set_workers",
     "softmax",

@@ -38,7 +38,7 @@ def softmax_entropy(
     Returns
     -------
     array of the shape of `logits` without `axis`, or 0-d array
-        In nats, from 0 to ``log(C)``. NaN if the example's logits hold NaN or +inf, or are all -inf.
+        In nats, from 0 to ``log(C)`` but for rounding. NaN if the example's logits hold NaN or +inf, or are all -inf.
 
     Raises
     ------
@@ -174,7 +174,8 @@ def softmax_kl_divergence(
     -------
     array of the shape of `logits` without `axis`, or 0-d array
         In nats, never negative, and 0 where the two distributions are equal. inf if a class of logit -inf is possible
-        for the reference. NaN if the example has NaN or +inf, or nothing but -inf, in either array.
+        for the reference, or if it would be near the largest number of the dtype. NaN if the example has NaN or +inf,
+        or nothing but -inf, in either array.
 
     Raises
     ------
@@ -321,8 +322,8 @@ def softmax_js_divergence(
     Returns
     -------
     array of the shape of `logits` without `axis`, or 0-d array
-        In nats, at least 0, and at most ``log(2)`` for a reference weight of 0.5. NaN if the example has NaN or +inf,
-        or nothing but -inf, in either array.
+        In nats, at least 0, and at most ``log(2)`` but for rounding, for a reference weight of 0.5. NaN if the example
+        has NaN or +inf, or nothing but -inf, in either array.
 
     Raises
     ------

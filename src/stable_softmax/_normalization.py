@@ -1,4 +1,4 @@
-"""Softmax, its logarithm, and logsumexp."""
+"""Softmax, its logarithm and that of its complement, and logsumexp."""
 
 from __future__ import annotations
 
@@ -82,6 +82,41 @@ def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None
     array([-1.92874985e-22, -5.00000000e+01])
     """
     return _run(kernels.LOG_SOFTMAX, logits, axis, where, dtype)
+
+
+def log_softmax_complement(
+    logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None
+) -> Array:
+    """Return the logarithm of 1 minus the softmax of `logits`: the log-probability that it is another class.
+
+    Parameters
+    ----------
+    logits, axis, where, dtype
+        As for `softmax`.
+
+    Returns
+    -------
+    array of the shape of `logits`
+        In nats; 0 for a logit of -inf, and for classes that `where` excludes; -inf for the only class that is possible.
+        NaN where `softmax` returns NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax`.
+
+    Notes
+    -----
+    For a class that has more than half of the probability, ``log(R) - log1p(R)``, where ``R`` is the sum of ``exp(z -
+    max(z))`` over all others. ``log(1 - p)`` would be -inf as soon as ``p`` rounds to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_softmax_complement(np.asarray([50.0, 0.0]))
+    array([-5.00000000e+01, -1.92874985e-22])
+    """
+    return _run(kernels.LOG_COMPLEMENT, logits, axis, where, dtype)
 
 
 def logsumexp(

@@ -178,8 +178,9 @@ class Library:
         return self.rounded(first * second)
 
     def in_place(self, function: Callable[..., Any], *arrays: Any) -> Any:
-        """Return a function of the arrays, written over the first of them if the library can write to memory."""
-        return function(*arrays, out=arrays[0]) if self.writes else function(*arrays)
+        """Return a function of the arrays, written over the first of them if that can and may be written to."""
+        is_free = self.writes and not self.records(*arrays)  # a graph may need it as it is
+        return function(*arrays, out=arrays[0]) if is_free else function(*arrays)
 
     def add_to(self, total: Any, values: Any) -> Any:
         """Return the total plus values, written over the total if nothing else uses it; without a total, the values."""

@@ -28,8 +28,8 @@ from stable_softmax._maths.sums import accurate_sum, difference_and_error, sum_a
 _NEAR = 2.0
 # exp(64) times the number of classes is in the range of float32.
 _LARGEST_EXPONENT = 64.0
-# Where the sum of an exponential's excesses is larger, the difference of two logsumexps has more digits.
-_LARGEST_EXCESS = 3000.0
+# Where `exp(KL) - 1` is larger, the difference of two logsumexps has more digits.
+_FAR_APART = 3000.0
 # Stands for an infinite logarithm, which could meet a 0.
 _INFINITE = 1e4
 # The Taylor coefficients of `a * coth(a / 2) - 2` in powers of `a * a`: `2 * B / n!`, with the Bernoulli numbers B.
@@ -78,6 +78,27 @@ def _selected(lib: Library, exponents: Any, near: Callable[[Any], Any], far: Cal
     return lib.xp.where(is_near, near(lib.xp.where(is_near, exponents, 0)), far())
 
 
+def _weighted_excess(lib: Library, weights: Any, exponents: Any, far: Callable[[], Any]) -> Any:
+    """Return the weights times the excess where exponents are near 0, and `far()` elsewhere."""
+
+    def near(exponents: Any) -> Any:
+        return lib.in_place(lib.xp.multiply, excess(lib, exponents), weights)
+
+    return _selected(lib, exponents, near, far)
+
+
+def _summing_to_0(lib: Library, gradient: Any, probabilities: Any, axes: tuple[int, ...]) -> Any:
+    """Return a gradient whose entry for a class with more than half of the probability comes from all others.
+
+    That entry is a difference of numbers that may agree in all their digits.
+    """
+    if lib.reads_values and lib.lie_within(probabilities, 0.5):
+        return gradient
+    is_leader = probabilities > 0.5
+    others = lib.xp.where(is_leader, 0, gradient)
+    return lib.xp.where(is_leader, -accurate_sum(lib, others, axes), others)
+
+
 class _Deviations(NamedTuple):
     """How the differences `z - w` deviate from one number for each row; large numbers where they are infinite."""
 
@@ -104,7 +125,7 @@ def _deviations(lib: Library, z: Any, w: Any, q: Any, axes: tuple[int, ...]) -> 
     if scale is not None:
         z, w, *tops = (values * scale for values in (z, w, *tops))
         largest = largest * scale
-    z, w = (lib.xp.maximum(values, top - largest / 4) for values, top in zip((z, w), tops, strict=True))
+    z, w = (lib.xp.maximum(values, top - largest / 2) for values, top in zip((z, w), tops, strict=True))
 
     def less(first: tuple[Any, Any], second: tuple[Any, Any]) -> Any:
         """Return the difference of numbers with their rounding errors, rounded hardly more than once."""
@@ -132,10 +153,10 @@ class _Compared(NamedTuple):
     #: The softmax of the logits, and that of the reference logits.
     p: Any
     q: Any
-    #: KL(q || p), where it is finite.
+    #: KL(q || p), or infinity.
     divergence: Any
-    #: Mask of the rows in which it is infinite, since a class is possible for the reference only.
-    is_infinite: Any
+    #: Mask of the rows in which a class of logit -inf is possible for the reference.
+    is_impossible: Any
     #: Function that returns the deviation of `z - w` from its mean under `q`.
     deviation: Callable[[], Any]
     #: Function that returns `log(p / q)`, or a large number where it is infinite.
@@ -150,20 +171,19 @@ def _compared(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int,
     ratio = lib.maximum(q, axes) / lib.maximum(p, axes)
     scale = xp.exp(lib.clip(ahead, None, _LARGEST_EXPONENT)) * ratio
 
-    def near(exponents: Any) -> Any:
-        return lib.in_place(xp.multiply, excess(lib, exponents), q)
-
-    terms = _selected(lib, from_mean, near, lambda: p * scale - q * (1 + from_mean))
+    terms = _weighted_excess(lib, q, from_mean, lambda: p * scale - q * (1 + from_mean))
     total = accurate_sum(lib, terms, axes)
     remainder = _mean(lib, q, from_mean, axes)  # of the mean, a rounding error
     both = total + remainder
-    is_far = (both > _LARGEST_EXCESS) | (both < -0.5)
+    # Neither sum tells anything where one class is impossible, or the scale was cut.
+    is_far = (both > _FAR_APART) | (both < -0.5) | (ahead > _LARGEST_EXPONENT)
     log_of_totals = xp.log(ratio)
     normalizer = xp.where(is_far, ahead + log_of_totals, xp.log1p(xp.where(is_far, 0, both)))
     divergence = xp.where((total > 1) | is_far, normalizer - remainder, total - (both - normalizer))
-    is_impossible = xp.any((z == -xp.inf) & (w > -xp.inf), axis=axes, keepdims=True)
     # A lost row, of NaN, is not infinite.
-    is_infinite = (is_impossible | (xp.abs(divergence) > lib.limit(z.dtype, "max") / 4)) & (divergence == divergence)
+    is_impossible = xp.any((z == -xp.inf) & (w > -xp.inf), axis=axes, keepdims=True) & (divergence == divergence)
+    is_cut = xp.any((z < lib.maximum(z, axes) - lib.limit(z.dtype, "max") / 2) & (q > 0), axis=axes, keepdims=True)
+    is_infinite = is_impossible | (is_cut & (divergence == divergence))
 
     def deviation() -> Any:
         return from_mean - remainder
@@ -175,12 +195,11 @@ def _compared(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int,
             values = xp.where(are_far, from_maxima - log_of_totals, values)
         return lib.clip(values, -_INFINITE, _INFINITE)
 
-    return _Compared(p, q, divergence, is_infinite, deviation, log_ratio)
+    return _Compared(p, q, xp.where(is_infinite, xp.inf, divergence), is_impossible, deviation, log_ratio)
 
 
 def _divergence(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
-    compared = _compared(lib, logits, reference_logits, axes)
-    return lib.xp.where(compared.is_infinite, lib.xp.inf, compared.divergence)
+    return _compared(lib, logits, reference_logits, axes).divergence
 
 
 def _divergence_and_gradients(
@@ -193,10 +212,12 @@ def _divergence_and_gradients(
     def near(log_ratio: Any) -> Any:
         return lib.in_place(xp.multiply, lib.in_place(xp.add, excess(lib, log_ratio), log_ratio), q)
 
+    gradient = _selected(lib, compared.log_ratio(), near, lambda: p - q)
+    reference_gradient = _summing_to_0(lib, -q * compared.deviation(), q, axes)
     return (
-        xp.where(compared.is_infinite, xp.inf, compared.divergence),
-        _selected(lib, compared.log_ratio(), near, lambda: p - q),
-        lib.nan_where(compared.is_infinite, -q * compared.deviation()),
+        compared.divergence,
+        _summing_to_0(lib, gradient, q, axes),
+        lib.nan_where(compared.is_impossible, reference_gradient),
     )
 
 
@@ -309,10 +330,7 @@ def _mixture(lib: Library, p: Any, q: Any, log_ratio: Any, weight: float, axes: 
     mixture = weight * q + (1 - weight) * p
 
     def divergence(probabilities: Any, logs: Any) -> Any:
-        def near(exponents: Any) -> Any:
-            return lib.in_place(xp.multiply, excess(lib, exponents), probabilities)
-
-        terms = _selected(lib, logs, near, lambda: mixture - probabilities * (1 + logs))
+        terms = _weighted_excess(lib, probabilities, logs, lambda: mixture - probabilities * (1 + logs))
         return accurate_sum(lib, terms, axes)
 
     return _Mixture(log_q, log_p, divergence(q, log_q), divergence(p, log_p))
@@ -330,10 +348,13 @@ def _js_divergence_and_gradients(
     """Return the divergence, and the gradients `-(1 - s) * p * (log(M / p) + KL(p || M))` and its counterpart of q."""
     compared = _compared(lib, logits, reference_logits, axes)
     mixture = _mixture(lib, compared.p, compared.q, compared.log_ratio(), weight, axes)
+    p, q = compared.p, compared.q
+    gradient = -(1 - weight) * p * (mixture.log_p + mixture.divergence_p)
+    reference_gradient = -weight * q * (mixture.log_q + mixture.divergence_q)
     return (
         weight * mixture.divergence_q + (1 - weight) * mixture.divergence_p,
-        -(1 - weight) * compared.p * (mixture.log_p + mixture.divergence_p),
-        -weight * compared.q * (mixture.log_q + mixture.divergence_q),
+        _summing_to_0(lib, gradient, p, axes),
+        _summing_to_0(lib, reference_gradient, q, axes),
     )
 
 

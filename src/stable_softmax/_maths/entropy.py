@@ -29,7 +29,7 @@ def _parts(lib: Library, logits: Any, axes: tuple[int, ...]) -> _Parts:
     differences = difference(lib, logits, lib.maximum(logits, axes))
     exponentials, distances = lib.xp.exp(differences), lib.clip(-differences, None, _FARTHEST)
     total = sum_of_products(lib, exponentials, distances, axes)
-    rest = sum_without_maximum(lib, exponentials, axes)
+    rest = sum_without_maximum(lib, exponentials, axes)  # last, since it may overwrite them
     mean = total / (1 + rest)
     return _Parts(for_each_row(lib, lib.xp.log1p, rest, axes=axes) + mean, distances, mean)
 

@@ -4,7 +4,7 @@ import math
 from functools import partial
 
 from stable_softmax._core.kernel import Kernel, Pieces
-from stable_softmax._maths import divergences, entropy, masks, merging, normalization, objective, pieces
+from stable_softmax._maths import complement, divergences, entropy, masks, merging, normalization, objective, pieces
 
 _part_of_losses = partial(pieces.with_largest_weight, pieces.part_of_losses)
 _part_of_derivatives = partial(pieces.with_largest_weight, pieces.part_of_derivatives)
@@ -20,6 +20,7 @@ LOG_SOFTMAX = Kernel(
     "classes",
     pieces=Pieces(pieces.part_of_logsumexp, merging.merged, entries=pieces.log_softmax_of_piece),
 )
+LOG_COMPLEMENT = Kernel(partial(masks.normalized, complement.log_complement, 0.0), "classes")
 LOGSUMEXP = Kernel(
     masks.masked_logsumexp,
     "rows",
@@ -58,13 +59,13 @@ HESSIAN_DIAGONAL = Kernel(
 # Operands: a vector and the criterion.
 HESSIAN_PRODUCT = Kernel(objective.hessian_product, "classes")
 # Operand: the comparison.
-ENTROPY = Kernel(partial(masks.compared, entropy.entropy), "rows")
-ENTROPY_AND_GRADIENT = Kernel(partial(masks.compared, entropy.entropy_and_gradient), "rows", "classes")
-KL_DIVERGENCE = Kernel(partial(masks.compared, divergences.kl_divergence), "rows")
+ENTROPY = Kernel(partial(masks.of_kept_classes, entropy.entropy), "rows")
+ENTROPY_AND_GRADIENT = Kernel(partial(masks.of_kept_classes, entropy.entropy_and_gradient), "rows", "classes")
+KL_DIVERGENCE = Kernel(partial(masks.of_kept_classes, divergences.kl_divergence), "rows")
 KL_DIVERGENCE_AND_GRADIENTS = Kernel(
-    partial(masks.compared, divergences.kl_divergence_and_gradients), "rows", "classes", "classes"
+    partial(masks.of_kept_classes, divergences.kl_divergence_and_gradients), "rows", "classes", "classes"
 )
-JS_DIVERGENCE = Kernel(partial(masks.compared, divergences.js_divergence), "rows")
+JS_DIVERGENCE = Kernel(partial(masks.of_kept_classes, divergences.js_divergence), "rows")
 JS_DIVERGENCE_AND_GRADIENTS = Kernel(
-    partial(masks.compared, divergences.js_divergence_and_gradients), "rows", "classes", "classes"
+    partial(masks.of_kept_classes, divergences.js_divergence_and_gradients), "rows", "classes", "classes"
 )

@@ -42,7 +42,7 @@ def normalized(
     return lib.xp.where(where, _along(lib, function, _masked(lib, logits, where, any_left), axes=axes), excluded)
 
 
-def compared(
+def of_kept_classes(
     function: Callable[..., Any],
     lib: Library,
     logits: Any,
@@ -52,7 +52,7 @@ def compared(
 ) -> Any:
     """Return what a function gives of the classes that `where` keeps, over the divisor: a value, gradients, or both.
 
-    Values are 0 where it keeps no class, and gradients are for the others.
+    Values are 0 where it keeps no class, and gradients are 0 for classes that it excludes.
     """
     options = {} if given.reference_weight is None else {"weight": given.reference_weight}
     arrays = [logits]

@@ -65,7 +65,7 @@ def _definitions(z: list[arb], w: list[arb], counts: list[int], weight: arb) -> 
         return sum(terms, arb(0))
 
     def logs(logits: list[arb]) -> list[arb]:
-        # Halfway between the largest and the smallest one, exponentials are in the range of the arithmetic.
+        # Exponentials of large logits would overflow even here.
         shift = max(logits, key=float)
         total = sum((n * (x - shift).exp() for n, x in zip(counts, logits, strict=True)), arb(0))
         return [x - shift - total.log() for x in logits]
@@ -126,8 +126,10 @@ def divergence_shares(
     size, exact = scaled.magnitude, scaled.exact
     if values.ndim == 2:
         units = units[:, None]
-    classes, largest = logits.shape[1], -math.log(working.smallest_normal)
-    allowed = units * working.unit_roundoff * size + classes * largest * working.smallest_normal
+    # Of classes whose probability underflows.
+    tiny = logits.shape[1] * sum(np.ptp(rows.astype(np.float64), axis=1) + 1 for rows in (logits, reference_logits))
+    tiny = tiny[:, None] if values.ndim == 2 else tiny
+    allowed = units * working.unit_roundoff * size + tiny * working.smallest_normal
     if result is not working:
         allowed += result.unit_roundoff * np.maximum(np.abs(exact.nearest) + allowed, result.smallest_normal)
     errors = exact.error(values)
