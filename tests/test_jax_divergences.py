@@ -85,6 +85,20 @@ def test_derivatives_are_those_of_the_definition(name):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
+def test_impossible_classes_have_no_part_in_derivatives(name):
+    """With respect to all arrays, and to each alone, forwards and twice."""
+    function, count = FUNCTIONS[name]
+    rows = [np.asarray([0.5, 1, -0.3]), np.asarray([1, 0, 0.2])][:count]
+    padded = [jnp.asarray(np.append(row, -np.inf)) for row in rows]
+    rows = [jnp.asarray(row) for row in rows]
+    for wanted in [*range(count), tuple(range(count))]:
+        for derive in (jax.grad, jax.jacfwd, jax.hessian):
+            given, expected = (jax.tree.leaves(derive(function, wanted)(*arrays)) for arrays in (padded, rows))
+            for values, same in zip(given, expected, strict=True):
+                np.testing.assert_allclose(values, np.pad(same, [(0, 1)] * same.ndim), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_scan_that_is_differentiated_twice(name):
     """JAX then forgets the rules of the first derivatives, and differentiates the formulas."""
     function, count = FUNCTIONS[name]

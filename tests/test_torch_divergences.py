@@ -81,6 +81,20 @@ def test_derivatives_are_those_of_the_definition(name, kind):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
+def test_impossible_classes_have_no_part_in_derivatives(name):
+    """With respect to all arrays, and to each alone, forwards and twice."""
+    function, count = FUNCTIONS[name]
+    rows = [torch.tensor(row, dtype=torch.float64) for row in ([0.5, 1, -0.3], [1, 0, 0.2])][:count]
+    padded = [torch.cat([row, torch.tensor([-torch.inf])]) for row in rows]
+    for wanted in [*range(count), tuple(range(count))]:
+        for derive in (grad, jacfwd, hessian):
+            given, expected = (leaves(derive(function, wanted)(*arrays)) for arrays in (padded, rows))
+            for values, same in zip(given, expected, strict=True):
+                with_zeros = torch.nn.functional.pad(same, (0, 1) * same.ndim)
+                torch.testing.assert_close(values, with_zeros, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_graphs_of_graphs(name):
     """With `create_graph` again and again, and no transformation of torch.func around it."""
     function, count = FUNCTIONS[name]

@@ -25,10 +25,10 @@ def with_gradients(
     value = differentiable_in(variables)(values)
     both = differentiable_in(variables)(values_and_gradients)
 
-    def split(arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    def split(lib: Library, arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         vectors, arrays = arguments[:variables], arguments[variables:]
         given = zip(vectors, arrays, strict=True)
-        return tuple([array * 0 if vector is None else vector for vector, array in given]), arrays
+        return tuple([lib.xp.zeros_like(array) if vector is None else vector for vector, array in given]), arrays
 
     def slope(lib: Library, gradients: Sequence[Any], vectors: Sequence[Any], axes: tuple[int, ...]) -> Any:
         pairs = zip(gradients, vectors, strict=True)
@@ -36,7 +36,7 @@ def with_gradients(
 
     @value.has_jvp
     def _(lib: Library, *arguments: Any, **options: Any) -> tuple[Any, Any]:
-        vectors, arrays = split(arguments)
+        vectors, arrays = split(lib, arguments)
         values, *gradients = both(lib, *arrays, **options)
         return values, slope(lib, gradients, vectors, options["axes"])
 
@@ -55,7 +55,7 @@ def with_gradients(
 
     @both.has_jvp
     def _(lib: Library, *arguments: Any, **options: Any) -> tuple[Any, Any]:
-        vectors, arrays = split(arguments)
+        vectors, arrays = split(lib, arguments)
         values, *gradients = both(lib, *arrays, **options)
         products = hessian_products(lib, vectors, *arrays, **options)
         return (values, *gradients), (slope(lib, gradients, vectors, options["axes"]), *products)

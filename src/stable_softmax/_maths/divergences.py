@@ -170,7 +170,6 @@ def _compared(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int,
     # The sum of `exp(z - max(z))` over that of `exp(w - max(w))`.
     ratio = lib.maximum(q, axes) / lib.maximum(p, axes)
     scale = xp.exp(lib.clip(ahead, None, _LARGEST_EXPONENT)) * ratio
-
     terms = _weighted_excess(lib, q, from_mean, lambda: p * scale - q * (1 + from_mean))
     total = accurate_sum(lib, terms, axes)
     remainder = _mean(lib, q, from_mean, axes)  # of the mean, a rounding error
@@ -180,22 +179,33 @@ def _compared(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int,
     log_of_totals = xp.log(ratio)
     normalizer = xp.where(is_far, ahead + log_of_totals, xp.log1p(xp.where(is_far, 0, both)))
     divergence = xp.where((total > 1) | is_far, normalizer - remainder, total - (both - normalizer))
-    # A lost row, of NaN, is not infinite.
-    is_impossible = xp.any((z == -xp.inf) & (w > -xp.inf), axis=axes, keepdims=True) & (divergence == divergence)
-    is_cut = xp.any((z < lib.maximum(z, axes) - lib.limit(z.dtype, "max") / 2) & (q > 0), axis=axes, keepdims=True)
-    is_infinite = is_impossible | (is_cut & (divergence == divergence))
+    is_impossible, is_infinite = _infinite_rows(lib, z, w, q, from_maxima, axes)
+    divergence = xp.where(is_infinite, xp.inf, divergence)
 
     def deviation() -> Any:
         return from_mean - remainder
 
     def log_ratio() -> Any:
-        values = from_mean - (remainder + divergence)
         are_far = is_far | is_infinite
+        values = from_mean - (remainder + xp.where(are_far, 0, divergence))
         if not lib.reads_values or lib.is_any(are_far):
             values = xp.where(are_far, from_maxima - log_of_totals, values)
         return lib.clip(values, -_INFINITE, _INFINITE)
 
-    return _Compared(p, q, xp.where(is_infinite, xp.inf, divergence), is_impossible, deviation, log_ratio)
+    return _Compared(p, q, divergence, is_impossible, deviation, log_ratio)
+
+
+def _infinite_rows(lib: Library, z: Any, w: Any, q: Any, from_maxima: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return masks of the rows in which a class of logit -inf is possible for the reference, or one of far too low."""
+    xp, largest = lib.xp, lib.limit(z.dtype, "max")
+    tops = lib.maximum(z, axes)
+    if lib.reads_values and lib.lie_within(xp.abs(from_maxima), largest / 4):
+        return xp.zeros_like(tops, dtype=xp.bool), xp.zeros_like(tops, dtype=xp.bool)
+    is_known = xp.isfinite(tops) & xp.isfinite(lib.maximum(w, axes))  # others are NaN
+    is_impossible = (z == -xp.inf) & (w > -xp.inf)
+    is_infinite = is_impossible | ((z < tops - largest / 2) & (q > 0))
+    both = (xp.any(mask, axis=axes, keepdims=True) & is_known for mask in (is_impossible, is_infinite))
+    return tuple(both)
 
 
 def _divergence(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
@@ -248,7 +258,7 @@ def _deviation(lib: Library, logits: Any, reference_logits: Any, axes: tuple[int
 
 @_deviation.has_jvp
 def _(lib: Library, own: Any, other: Any, logits: Any, reference_logits: Any, axes: tuple[int, ...]) -> Any:
-    zero = 0 * logits
+    zero = lib.xp.zeros_like(logits)
     own, other = zero if own is None else own, zero if other is None else other
     deviation = _deviation(lib, logits, reference_logits, axes=axes)
     q, of_q = softmax(lib, reference_logits, axes=axes), covariance_product(lib, other, reference_logits, axes)
