@@ -24,6 +24,7 @@ class TableName(StrEnum):
     LAYOUT = "layout"
     JAX = "jax"
     TORCH = "torch"
+    DIVERGENCES = "divergences"
 
 
 def _ratio(row: Row) -> str:

@@ -1,20 +1,12 @@
 """The derivatives of entropies and divergences that PyTorch returns, against those of the definitions."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
+from compared_rows import FUNCTIONS, WEIGHT, pairs
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
-from stable_softmax import softmax_entropy, softmax_js_divergence, softmax_kl_divergence
-
-WEIGHT = 0.3
-FUNCTIONS = {
-    "entropy": (softmax_entropy, 1),
-    "kl": (softmax_kl_divergence, 2),
-    "js": (partial(softmax_js_divergence, reference_weight=WEIGHT), 2),
-}
+from stable_softmax import softmax_kl_divergence
 
 
 def definition(name):
@@ -35,19 +27,6 @@ def definition(name):
         return WEIGHT * of_q + (1 - WEIGHT) * (log_p.exp() * (log_p - log_m)).sum(-1)
 
     return {"entropy": entropy, "kl": kl, "js": js}[name]
-
-
-def pairs():
-    rng = np.random.default_rng(21)
-    w = rng.normal(size=4)
-    return {
-        "ordinary": (rng.normal(size=4), w),
-        "equal": (w, w),
-        "equal, with ties": (np.asarray([1.0, 2, 0, 2]), np.asarray([1.0, 2, 0, 2])),
-        "other ties": (np.asarray([1.0, 1, 0, 0]), np.asarray([0.0, 0, 1, 1])),
-        "near each other": (w + 1e-3 * rng.normal(size=4), w),
-        "far from each other": (rng.normal(size=4) * 8, w * 8),
-    }
 
 
 def leaves(results):
