@@ -74,9 +74,14 @@ def drawn():
 
 def all_results(z, y, where, weights, targets, vector, features, head):
     """Yield what every function gives, alone and with every option."""
-    for name in ("softmax", "log_softmax", "logsumexp"):
+    for name in ("softmax", "log_softmax", "log_softmax_complement", "logsumexp"):
         yield getattr(stable_softmax, name)(z)
         yield getattr(stable_softmax, name)(z, where=where)
+    for name in ("entropy", "kl_divergence", "js_divergence"):
+        compared = (z,) if name == "entropy" else (z, vector)
+        value, gradients = getattr(stable_softmax, f"value_and_grad_softmax_{name}")(*compared, where=where)
+        yield from (value, *(gradients if isinstance(gradients, tuple) else (gradients,)))
+        yield from slopes(partial(getattr(stable_softmax, f"softmax_{name}"), reduction="sum"), *compared)
     weighted = {"class_weights": weights, **EVERYTHING}
     for answers, options in ((y, {}), (targets, weighted), (y, {**weighted, "where": where, "ignore_index": 3})):
         for reduction in ("none", "mean"):
