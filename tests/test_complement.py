@@ -77,9 +77,10 @@ def test_axes(backend, axis):
 
 
 @pytest.mark.only_backends("jax", "torch")
-@pytest.mark.parametrize("row", [[0.3, -1, 2, 0.5], [5.0, 0, 0, 1], [1.0, 1, 0, 0], [1.0, 1]], ids=str)
+@pytest.mark.parametrize("row", [[0.3, -1, 2, 0.5], [5.0, 0, 0, 1], [1.0, 1, 0, 0]], ids=str)
 def test_derivatives(library, row):
     transformations = library.transformations
+    compiled = getattr(transformations, "jit", lambda function: function)
 
     def definition(z):
         weights = library.xp.exp(z)
@@ -88,7 +89,7 @@ def test_derivatives(library, row):
     z = library.array(np.asarray(row))
     forward, reverse = transformations.jacfwd, transformations.jacrev
     for derive in (forward, reverse, lambda f: forward(reverse(f)), lambda f: reverse(reverse(reverse(f)))):
-        given, expected = (library.numpy(derive(f)(z)) for f in (log_softmax_complement, definition))
+        given, expected = (library.numpy(compiled(derive(f))(z)) for f in (log_softmax_complement, definition))
         np.testing.assert_allclose(given, expected, rtol=1e-10, atol=1e-12)
 
 

@@ -118,6 +118,7 @@ def test_entropy_leaves_its_neighbours_alone(backend, case):
     check(backend, value_and_grad_softmax_entropy, case, 1, [entropy, gradient])
 
 
+@pytest.mark.thorough_on("jax")
 def test_reductions(backend):
     rng = np.random.default_rng(0)
     arrays = [backend.logits(rng.normal(size=(4, 5, 3)), "float32") for _ in range(2)]
