@@ -1,11 +1,11 @@
 """Several class axes of a loss, made one: class ids count the classes in C order of the axes as they are given."""
 
-import math
 from typing import Any, NamedTuple
 
 from stable_softmax._arguments.arrays import normalized_axes, where_of
 from stable_softmax._core.layout import Layout
 from stable_softmax._libraries.standard import Library
+from stable_softmax._maths.axes import merged, restored
 
 
 class ClassAxes(NamedTuple):
@@ -19,17 +19,11 @@ class ClassAxes(NamedTuple):
 
     def merged(self, lib: Library, array: Any) -> Any:
         """Return an array that has the shape of the logits with its class axes made one, the last."""
-        lengths = self._lengths()
-        shape = (*lengths[: self.others], math.prod(lengths[self.others :]))
-        return lib.xp.reshape(lib.xp.permute_dims(array, self.order), shape)
+        return merged(lib, array, self.order, self.others)
 
     def restored(self, lib: Library, array: Any) -> Any:
         """Return an array that has one class axis in the shape of the logits."""
-        back = tuple(self.order.index(axis) for axis in range(len(self.order)))
-        return lib.xp.permute_dims(lib.xp.reshape(array, self._lengths()), back)
-
-    def _lengths(self) -> tuple[int, ...]:
-        return tuple([self.shape[axis] for axis in self.order])
+        return restored(lib, array, self.order, tuple([self.shape[axis] for axis in self.order]))
 
 
 def class_axes_of(shape: tuple[int, ...], axis: tuple[int, ...]) -> ClassAxes:
@@ -49,13 +43,13 @@ def merged_arguments(lib: Library, axes: ClassAxes, own: dict[str, Any]) -> dict
             f"reference_answers must have shape {batch}, which is logits' shape {shape} without the axes "
             f"{axes.order[axes.others :]}, or for probabilities logits' shape, not {tuple(answers.shape)}"
         )
-    merged = dict(own)
+    arguments = dict(own)
     if "vector" in own and tuple(own["vector"].shape) != shape:
         raise ValueError(f"vector must have logits' shape {shape}, not {tuple(own['vector'].shape)}")
     if "where" in own:
         layout = Layout(shape, axes.order[axes.others :], None, None)
-        merged["where"] = lib.xp.broadcast_to(where_of(lib, own["where"], layout), shape)
+        arguments["where"] = lib.xp.broadcast_to(where_of(lib, own["where"], layout), shape)
     for name in ("logits", "reference_answers", "vector", "where"):
-        if name in merged and tuple(merged[name].shape) == shape:
-            merged[name] = axes.merged(lib, merged[name])
-    return merged
+        if name in arguments and tuple(arguments[name].shape) == shape:
+            arguments[name] = axes.merged(lib, arguments[name])
+    return arguments

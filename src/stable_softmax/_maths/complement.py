@@ -4,7 +4,7 @@ Where one class has more than half of the probability, `1 - p` is that of all ot
 the sum S of `exp(z - m')`, it is `R / (1 + R)` with `R = exp(m' - m) * S`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from stable_softmax._libraries.differentiable import differentiable
 from stable_softmax._libraries.standard import Library
@@ -16,18 +16,10 @@ from stable_softmax._maths.sums import accurate_sum, sum_of_products
 _SMALL = 1e-30
 
 
-class _Leader(NamedTuple):
-    """The class with more than half of the probability, in rows that have one."""
-
-    #: Mask of that class.
-    is_leader: Any
-    #: The logits, with -inf for a leader.
-    others: Any
-
-
-def _leader(lib: Library, logits: Any, probabilities: Any) -> _Leader:
+def _leader_and_others(lib: Library, logits: Any, probabilities: Any) -> tuple[Any, Any]:
+    """Return a mask of classes with more than half of the probability, and the logits with -inf for these."""
     is_leader = probabilities > 0.5
-    return _Leader(is_leader, lib.xp.where(is_leader, -lib.xp.inf, logits))
+    return is_leader, lib.xp.where(is_leader, -lib.xp.inf, logits)
 
 
 @differentiable
@@ -35,7 +27,7 @@ def log_complement(lib: Library, logits: Any, axes: tuple[int, ...], into: Any =
     """Return `log(1 - p)`."""
     del into  # of no use
     xp, p = lib.xp, softmax(lib, logits, axes=axes)
-    is_leader, others = _leader(lib, logits, p)
+    is_leader, others = _leader_and_others(lib, logits, p)
     top, second = lib.maximum(logits, axes), lib.maximum(others, axes)
     # Nothing is left where the row has one possible class, or is NaN.
     is_alone = second == -xp.inf
@@ -71,7 +63,7 @@ def _(lib: Library, cotangent: Any, logits: Any, axes: tuple[int, ...]) -> Any:
 def _slopes(lib: Library, logits: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """Return the softmax, that of all but the leader, and `p / (1 - p)` of all but the leader."""
     p = softmax(lib, logits, axes=axes)
-    is_leader, others = _leader(lib, logits, p)
+    is_leader, others = _leader_and_others(lib, logits, p)
     is_alone = lib.maximum(others, axes) == -lib.xp.inf
     of_others = softmax(lib, lib.xp.where(is_alone, 0, others), axes=axes)
     of_others = lib.xp.where(is_leader | is_alone, 0, of_others)
