@@ -32,11 +32,13 @@ def test_results_are_the_same_bits_for_any_number_of_workers(shape, dtype):
 
 
 def test_the_work_is_shared_and_no_thread_is_left(monkeypatch):
-    seen = set()
+    seen, both_work = set(), threading.Barrier(2, timeout=60)
     kernel = kernels.SOFTMAX.whole
 
     def noted(*arguments, **options):
-        seen.add(threading.current_thread())
+        if threading.current_thread() not in seen:
+            seen.add(threading.current_thread())
+            both_work.wait()  # else one thread may have done all before the other starts
         return kernel(*arguments, **options)
 
     monkeypatch.setattr(kernels.SOFTMAX, "whole", noted)
