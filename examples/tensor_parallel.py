@@ -2,7 +2,8 @@
 
 `python examples/tensor_parallel.py` starts two processes on the loopback interface, each with half of the classes, and
 trains the same head three times: on one process; with DTensors, where PyTorch splits the head and finds the
-collectives; and with plain tensors, where the statistics of each process's classes are merged by two all-reduces.
+collectives; and with plain tensors, where the statistics of each process's classes are merged by two all-reduces. As in
+a language model, some labels are -100, and do not count.
 """
 
 import os
@@ -19,14 +20,21 @@ from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_modul
 from stable_softmax import softmax_crossentropy_with_logits, softmax_statistics
 
 PROCESSES, EXAMPLES, FEATURES, CLASSES = 2, 64, 16, 512
-STEPS, LEARNING_RATE = 20, 5.0
+STEPS, LEARNING_RATE, IGNORED = 20, 5.0, -100
+
+
+def mean_loss(logits, labels):
+    """Return the loss of all classes."""
+    return softmax_crossentropy_with_logits(logits, labels, ignore_index=IGNORED, reduction="mean")
 
 
 def drawn():
     """Return a head, features and labels: the same in each process."""
     torch.manual_seed(0)
     head = torch.nn.Linear(FEATURES, CLASSES, bias=False)
-    return head, torch.randn(EXAMPLES, FEATURES), torch.randint(0, CLASSES, (EXAMPLES,))
+    features, labels = torch.randn(EXAMPLES, FEATURES), torch.randint(0, CLASSES, (EXAMPLES,))
+    labels[::5] = IGNORED
+    return head, features, labels
 
 
 def trained(parameters, loss_of):
@@ -44,18 +52,14 @@ def trained(parameters, loss_of):
 def on_one_process():
     """Return the losses of the whole head."""
     head, features, labels = drawn()
-    return trained(
-        head.parameters(), lambda: softmax_crossentropy_with_logits(head(features), labels, reduction="mean")
-    )
+    return trained(head.parameters(), lambda: mean_loss(head(features), labels))
 
 
 def with_dtensors(mesh):
     """Return the losses where logits are DTensors that are split over the classes; features and labels are plain."""
     head, features, labels = drawn()
     head = parallelize_module(head, mesh, ColwiseParallel(use_local_output=False))
-    losses = trained(
-        head.parameters(), lambda: softmax_crossentropy_with_logits(head(features), labels, reduction="mean")
-    )
+    losses = trained(head.parameters(), lambda: mean_loss(head(features), labels))
     return [loss.full_tensor() for loss in losses]
 
 
@@ -68,12 +72,12 @@ def with_statistics(rank):
     )
     weight = head.weight.detach()[first_class : (rank + 1) * CLASSES // PROCESSES].clone().requires_grad_()
 
-    def mean_loss():
-        own = softmax_statistics(features @ weight.T, labels, first_class=first_class)
-        return own.merge_over(maximum, total).crossentropy().mean()
+    def merged_loss():
+        own = softmax_statistics(features @ weight.T, labels, first_class=first_class, ignore_index=IGNORED)
+        return own.merge_over(maximum, total).crossentropy(reduction="mean")
 
     # Each process has the whole loss, and the backward pass of `all_reduce` adds up the gradients of all of them.
-    return [loss * PROCESSES for loss in trained([weight], lambda: mean_loss() / PROCESSES)]
+    return [loss * PROCESSES for loss in trained([weight], lambda: merged_loss() / PROCESSES)]
 
 
 def train(rank, store):

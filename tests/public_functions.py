@@ -22,7 +22,8 @@ TEXTBOOK = [name for name in vars(textbook) if name.startswith(("unstable_", "sh
 def every_result(names, convert, count=12):
     """Yield the name of each public function, and a list of its results for arrays that are made of NumPy's.
 
-    `names` are those of options of the loss; without any, statistics and the textbook's formulas are called, too.
+    `names` are those of options of the loss; without any, the textbook's formulas are called, too. Statistics are not
+    called with target probabilities.
     """
     case = moderate_case(names, count)
     differentiable, rest = case.arguments(convert)
@@ -49,15 +50,28 @@ def every_result(names, convert, count=12):
             for more in ({}, {"softcap": 5.0, "block_size": 5}):
                 result = getattr(stable_softmax, name)(z, weight, y, bias, reduction=reduction, **more, **options)
                 yield f"{name} {reduction} {more}", flat(result)
+    if "probabilities" not in names:
+        yield from of_statistics(z, y, convert, **options)
     if names:
         return
-    statistics = stable_softmax.softmax_statistics
-    for first_class in (2, convert(np.asarray(2))):
-        merged = statistics(z[:, :2], y).merge(statistics(z[:, 2:], y, first_class=first_class))
-        yield "statistics", [*merged, merged.logsumexp(), merged.crossentropy()]
-    yield "statistics without answers", flat(tuple(statistics(z, axis=0)))
     for name in TEXTBOOK:
         yield name, flat(getattr(textbook, name)(z, *((y,) if "softmax" not in name else ())))
+
+
+def of_statistics(z, y, convert, where=None, class_weights=None, z_loss=0.0, **options):
+    """Yield results of statistics, merged from two parts, with the options of the loss."""
+    statistics = stable_softmax.softmax_statistics
+
+    def part(classes, first_class):
+        mask = None if where is None else where[:, classes]
+        weights = None if class_weights is None else class_weights[classes]
+        return statistics(z[:, classes], y, first_class=first_class, where=mask, class_weights=weights, **options)
+
+    for first_class in (2, convert(np.asarray(2))):
+        merged = part(slice(0, 2), 0).merge(part(slice(2, None), first_class))
+        yield "statistics", flat((*merged, merged.logsumexp(), merged.crossentropy(z_loss=z_loss)))
+        yield "statistics, mean", [merged.crossentropy(z_loss=z_loss, reduction="mean")]
+    yield "statistics without answers", flat(tuple(statistics(z, axis=0, where=where)))
 
 
 def flat(results):

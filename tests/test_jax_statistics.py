@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from loss_options import ALL_WITH_IDS, IGNORED, demanding_case
+from merged_losses import ways_to_merge
 
 import stable_softmax
 from stable_softmax import softmax_statistics
@@ -137,3 +139,100 @@ def test_impossible_rows_have_derivative_zero():
         return jnp.sum(parts[0].merge(parts[1]).logsumexp())
 
     np.testing.assert_array_equal(jax.grad(total)(logits), np.zeros(logits.shape))
+
+
+def scanned_with_options(logits, reference_answers, *, where, class_weights, z_loss, **options):
+    """Return the losses from blocks of three classes, with the arguments of the loss."""
+
+    def part(first, width):
+        own = (jax.lax.dynamic_slice_in_dim(array, first, width, axis=-1) for array in (logits, where, class_weights))
+        logits_, where_, weights = own
+        return softmax_statistics(
+            logits_, reference_answers, first_class=first, where=where_, class_weights=weights, **options
+        )
+
+    def step(statistics, first):
+        return statistics.merge(part(first, 3)), None
+
+    return jax.lax.scan(step, part(0, 0), 3 * jnp.arange(4))[0].crossentropy(z_loss=z_loss)
+
+
+def on_mesh_with_options(logits, reference_answers, *, where, class_weights, example_weights, z_loss, **options):
+    """Return the losses of logits whose classes are split over four devices, with the arguments of the loss."""
+    numbers = {"label_smoothing": jnp.asarray(options.pop("label_smoothing")), "z_loss": jnp.asarray(z_loss)}
+
+    def losses(logits, reference_answers, where, class_weights, example_weights, numbers):
+        part = softmax_statistics(
+            logits,
+            reference_answers,
+            first_class=jax.lax.axis_index("model") * logits.shape[1],
+            where=where,
+            class_weights=class_weights,
+            example_weights=example_weights,
+            label_smoothing=numbers["label_smoothing"],
+            **options,
+        )
+        collectives = (partial(f, axis_name="model") for f in (jax.lax.pmax, jax.lax.psum))
+        return part.merge_over(*collectives).crossentropy(z_loss=numbers["z_loss"])
+
+    rows, classes, whole = PartitionSpec(None, "model"), PartitionSpec("model"), PartitionSpec()
+    return jax.shard_map(losses, in_specs=(rows, whole, rows, classes, whole, whole), out_specs=whole)(
+        logits, reference_answers, where, class_weights, example_weights, numbers
+    )
+
+
+def derivatives_in_every_argument(losses, case):
+    """Return losses, gradients and the gradients' slopes, with respect to logits, weights and numbers."""
+    smooth, rest = case.arguments(jnp.asarray)
+    numbers = {name: rest.pop(name) for name in ("label_smoothing", "z_loss")}
+
+    def total(smooth, numbers):
+        values = losses(**smooth, **rest, **numbers)
+        return jnp.sum(jnp.where(jnp.isfinite(values), values, 0)), values
+
+    def program(smooth, numbers):
+        gradient = jax.grad(total, (0, 1), has_aux=True)
+        along = jax.tree.map(lambda array: jnp.cos(jnp.clip(array, -9, 9)), (smooth, numbers))
+        primal, slope, values = jax.jvp(gradient, (smooth, numbers), along, has_aux=True)
+        return values, primal, slope
+
+    return jax.jit(program)(smooth, jax.tree.map(jnp.asarray, numbers))
+
+
+def assert_same_derivatives(losses, case):
+    given, expected = (
+        derivatives_in_every_argument(f, case) for f in (losses, stable_softmax.softmax_crossentropy_with_logits)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-13), given, expected)
+
+
+@pytest.mark.parametrize("way", ["parts", "processes", "scan", pytest.param("classes", marks=pytest.mark.thorough)])
+def test_derivatives_with_all_options_are_those_of_all_classes_at_once(way):
+    ways = {"scan": scanned_with_options, **ways_to_merge(jnp)}
+    assert_same_derivatives(ways[way], demanding_case(ALL_WITH_IDS, 24, 12, "float64"))
+
+
+@pytest.mark.meshes
+def test_derivatives_with_all_options_on_several_devices():
+    with jax.set_mesh(jax.make_mesh((4,), ("model",), axis_types=(AxisType.Auto,))):
+        assert_same_derivatives(on_mesh_with_options, demanding_case(ALL_WITH_IDS, 24, 12, "float64"))
+
+
+def test_debuggers_find_no_nan_in_ignored_examples():
+    logits = jnp.asarray([[np.nan, np.inf, 0.0, 1.0], [0.0, 1.0, 2.0, 3.0]], "float32")
+    class_ids = jnp.asarray([IGNORED, 2])
+
+    def mean(z):
+        parts = [
+            softmax_statistics(half, class_ids, first_class=i, ignore_index=IGNORED, label_smoothing=0.1)
+            for i, half in zip((0, 2), jnp.split(z, 2, axis=1), strict=True)
+        ]
+        return parts[0].merge(parts[1]).crossentropy(reduction="mean", z_loss=0.1)
+
+    with jax.debug_nans(True):
+        loss, gradient = jax.jit(jax.value_and_grad(mean))(logits)
+    expected = stable_softmax.value_and_grad_softmax_crossentropy_with_logits(
+        logits, class_ids, ignore_index=IGNORED, label_smoothing=0.1, z_loss=0.1, reduction="mean"
+    )
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-5)

@@ -39,7 +39,9 @@ def all_results(z, y, axis, options):
     """Yield everything that has entries for each row, with the classes last."""
     for name in NORMALIZATIONS:
         yield getattr(stable_softmax, name)(z, axis)
-    yield from stable_softmax.softmax_statistics(z, y, axis)
+    of_statistics = {name: values for name, values in options.items() if name not in ("z_loss", "reduction")}
+    statistics = stable_softmax.softmax_statistics(z, y, axis, **of_statistics)
+    yield from (field for field in statistics if field is not None)
     options = {"reduction": "none", **options}
     yield stable_softmax.softmax_crossentropy_with_logits(z, y, axis, **options)
     yield stable_softmax.grad_softmax_crossentropy_with_logits(z, y, axis, **options)

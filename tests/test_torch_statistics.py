@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from loss_options import ALL_WITH_IDS, demanding_case
+from merged_losses import ways_to_merge
 
 from stable_softmax import softmax_crossentropy_with_logits, softmax_statistics
 
@@ -48,6 +50,33 @@ def test_forward_mode_gives_the_slopes_of_reverse_mode():
     slopes = torch.func.jvp(lambda z: in_parts(z, class_ids), (logits,), (logits.cos(),))[1]
     gradient = torch.func.grad(lambda z: in_parts(z, class_ids).sum())(logits)
     torch.testing.assert_close(slopes, (gradient * logits.cos()).sum(1), rtol=1e-12, atol=0)
+
+
+def derivatives_in_every_argument(losses, case):
+    """Yield losses, gradients and the gradients' slopes, with respect to logits, weights and numbers."""
+    smooth, rest = case.arguments(lambda values: torch.asarray(values.copy()))
+    smooth |= {name: torch.tensor(rest.pop(name), dtype=torch.float64) for name in ("label_smoothing", "z_loss")}
+    leaves = {name: values.requires_grad_() for name, values in smooth.items()}
+    values = losses(**leaves, **rest)
+    yield values.detach()
+    total = torch.where(values.isfinite(), values, 0).sum()
+    gradients = torch.autograd.grad(total, list(leaves.values()), create_graph=True)
+    yield [gradient.detach() for gradient in gradients]
+    along = sum(
+        (gradient * leaf.detach().clip(-9, 9).cos()).sum()
+        for gradient, leaf in zip(gradients, leaves.values(), strict=True)
+    )
+    yield torch.autograd.grad(along, list(leaves.values()))
+
+
+@pytest.mark.parametrize("way", ["parts", "classes", "processes"])
+def test_derivatives_with_all_options_are_those_of_all_classes_at_once(way):
+    case = demanding_case(ALL_WITH_IDS, 24, 12, "float64")
+    given, expected = (
+        list(derivatives_in_every_argument(losses, case))
+        for losses in (ways_to_merge(torch)[way], softmax_crossentropy_with_logits)
+    )
+    torch.testing.assert_close(given, expected, rtol=1e-10, atol=1e-13, equal_nan=True)
 
 
 @pytest.mark.thorough

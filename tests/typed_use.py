@@ -46,7 +46,7 @@ def heads_and_parts(logits: Single, class_ids: NDArray[np.int64], bias: Single) 
     assert_type(gradients, tuple[Single, Single, Single | None])
     _, chosen = value_and_grad_linear_softmax_crossentropy(logits, logits, class_ids, with_respect_to=["weight"])
     assert_type(chosen, tuple[Single | None, Single | None, Single | None])
-    statistics = softmax_statistics(logits, class_ids, first_class=3)
+    statistics = softmax_statistics(logits, class_ids, first_class=3, class_weights=bias, ignore_index=-100)
     assert_type(statistics.merge(statistics), SoftmaxStatistics)
 
 

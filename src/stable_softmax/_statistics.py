@@ -3,12 +3,21 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from stable_softmax._arguments.parts import check_labels, part_of_classes
-from stable_softmax._arguments.types import AnyArray
-from stable_softmax._execution.run import apply, run
+from stable_softmax._arguments.parts import check_labels, criterion_of_losses, part_of_classes
+from stable_softmax._arguments.types import AnyArray, Reduction
+from stable_softmax._core import trees
+from stable_softmax._execution.run import apply, run, total
 from stable_softmax._libraries import library_of
 from stable_softmax._libraries.standard import Library
-from stable_softmax._maths import kernels, merging
+from stable_softmax._maths import kernels, merging, pieces
+
+#: Which options the fields come from that both statistics must have, or neither.
+_FROM = {
+    "lag": "labels (reference_answers)",
+    "class_weight": "class_weights",
+    "smoothing_lag": "label_smoothing",
+    "example_weight": "example_weights or ignore_index",
+}
 
 
 class SoftmaxStatistics(NamedTuple):
@@ -34,9 +43,21 @@ class SoftmaxStatistics(NamedTuple):
     #: The rounding error of the tail, to be added to it.
     tail_error: Any
     #: Distance of the label's logit below the maximum; 0 if the label is not among these classes. None without labels.
-    lag: Any
+    lag: Any = None
     #: 1 if the label is among these classes, else 0. None without labels.
-    weight: Any
+    weight: Any = None
+    #: The class weight of the label; 0 if it is not among these classes. None without class weights.
+    class_weight: Any = None
+    #: The sum of class weight times distance below the maximum, in units of 2**20 nats. None without smoothing.
+    smoothing_lag: Any = None
+    #: The sum of the class weights. None without smoothing.
+    smoothing_weight: Any = None
+    #: The number of classes. None without smoothing.
+    classes: Any = None
+    #: The option of the same name. None without smoothing.
+    label_smoothing: Any = None
+    #: What the example counts: 0 if it is ignored. None if all count 1.
+    example_weight: Any = None
 
     def merge(self, other: "SoftmaxStatistics") -> "SoftmaxStatistics":
         """Return the statistics of the union of two disjoint sets of classes.
@@ -46,7 +67,7 @@ class SoftmaxStatistics(NamedTuple):
         Parameters
         ----------
         other : SoftmaxStatistics
-            Statistics of the same examples, of the same dtype, and with labels if these have labels.
+            Statistics of the same examples, of the same dtype, and with the same options.
 
         Raises
         ------
@@ -61,8 +82,9 @@ class SoftmaxStatistics(NamedTuple):
         """
         if not isinstance(other, SoftmaxStatistics):
             raise TypeError(f"other must be SoftmaxStatistics, not {type(other).__qualname__}")
-        if (self.lag is None) != (other.lag is None):
-            raise ValueError("either both statistics must have labels (reference_answers), or neither")
+        for name, options in _FROM.items():
+            if (getattr(self, name) is None) != (getattr(other, name) is None):
+                raise ValueError(f"either both statistics must have {options}, or neither")
         if tuple(self.maximum.shape) != tuple(other.maximum.shape):
             raise ValueError(
                 f"other must have the examples of these statistics, {tuple(self.maximum.shape)}, "
@@ -83,7 +105,8 @@ class SoftmaxStatistics(NamedTuple):
         maximum, total : callable
             Return the elementwise maximum and sum of an array over all processes, as ``jax.lax.pmax`` and
             ``jax.lax.psum`` do, or an all-reduce of `torch.distributed`. Each is called once. `maximum` gets one number
-            for each example; `total` gets four, or eight with labels. Only `total` is differentiated.
+            for each example; `total` gets four, or eight with labels, one more with class weights, and five more with
+            smoothing. Only `total` is differentiated.
 
         Examples
         --------
@@ -97,15 +120,16 @@ class SoftmaxStatistics(NamedTuple):
         """
         lib = self._lib
         peak = merging.Peak(maximum(lib.without_gradient(self.maximum)))
-        like = merging.Shares(*self[:1] * (4 if self.lag is None else 8))
-        own = apply(merging.shares, lib, self, peak, like=like)
-        of_all = total(lib.xp.stack([share for share in own if share is not None]))
-        shares = merging.Shares(*(of_all[i, ...] for i in range(of_all.shape[0])))
-        merged: SoftmaxStatistics = apply(merging.part_of_all, lib, self, peak, shares, like=self)
+        own = apply(merging.shares, lib, self, peak, like=merging.form_of_shares(self))
+        of_all = total(lib.xp.stack(trees.arrays_of(own)))
+        totals = [of_all[i, ...] for i in range(of_all.shape[0])]
+        merged: SoftmaxStatistics = apply(merging.part_of_all, lib, self, peak, totals, like=self)
         return merged
 
     def logsumexp(self) -> Any:
         """Return the logsumexp of the logits of each example, in nats, as the function `logsumexp` does.
+
+        It is 0 for examples that are ignored.
 
         Examples
         --------
@@ -113,16 +137,26 @@ class SoftmaxStatistics(NamedTuple):
         >>> float(softmax_statistics(np.asarray([1000.0, 1000.0])).logsumexp())
         1000.6931471805599
         """
-        return apply(merging.logsumexp, self._lib, self)
+        return apply(pieces.logsumexp_of_statistics, self._lib, self)
 
-    def crossentropy(self) -> Any:
-        """Return the loss of each example, in nats, as `softmax_crossentropy_with_logits` does.
+    def crossentropy(self, *, z_loss: "float | AnyArray" = 0.0, reduction: Reduction = "none") -> Any:
+        """Return the loss of each example, in nats, as `softmax_crossentropy_with_logits` does, with all its options.
+
+        The options that concern classes or labels are those of `softmax_statistics`.
+
+        Parameters
+        ----------
+        z_loss : float in [0, half the largest number of the dtype], or 0-d array
+            Coefficient of the penalty ``z_loss * logsumexp**2``, which is added to each loss.
+        reduction : {"none", "mean", "sum"}
+            "mean" divides the sum by the sum of the example weights times the class weights of the labels, which are 1
+            where they are not given; ignored examples do not count.
 
         Raises
         ------
-        ValueError
-            If there are no labels. On eager CPU arrays, also if a label is in no part or in several parts; elsewhere,
-            the loss of that example is NaN.
+        TypeError, ValueError
+            If there are no labels, or an option is not as above. On eager CPU arrays, also if a label is in no part or
+            in several parts; elsewhere, the loss of that example is NaN.
 
         Examples
         --------
@@ -132,8 +166,11 @@ class SoftmaxStatistics(NamedTuple):
         """
         if self.lag is None:
             raise ValueError("the loss needs statistics with labels: pass reference_answers to softmax_statistics")
-        check_labels(self._lib, self.weight)
-        return apply(merging.crossentropy, self._lib, self)
+        lib, own = self._lib, (self.example_weight, self.class_weight, self.label_smoothing)
+        criterion = criterion_of_losses(self.maximum, *own, z_loss, reduction)
+        check_labels(lib, self.weight, self.example_weight)
+        losses = apply(pieces.losses_of_part, lib, self, criterion)
+        return losses if reduction == "none" else lib.result(total(lib, losses))
 
     def _on_one_mesh(self, other: "SoftmaxStatistics") -> "list[SoftmaxStatistics]":
         """Return both statistics, on one device mesh if PyTorch has split either over devices."""
@@ -155,6 +192,11 @@ def softmax_statistics(
     axis: int = -1,
     *,
     first_class: "int | AnyArray" = 0,
+    where: "AnyArray | None" = None,
+    class_weights: "AnyArray | None" = None,
+    example_weights: "AnyArray | None" = None,
+    label_smoothing: "float | AnyArray" = 0.0,
+    ignore_index: int | None = None,
 ) -> "SoftmaxStatistics":
     """Return the partial logsumexp and loss of each example over some of the classes.
 
@@ -168,6 +210,17 @@ def softmax_statistics(
         The axis that holds the classes.
     first_class : int, or 0-d integer array
         The class id of the first of these classes, at least 0. If it is negative but cannot be read, no label is found.
+    where : boolean array that broadcasts to `logits`, optional
+        Mask of these classes. Those that it excludes count in no part, whatever their logits are.
+    class_weights : array (C,), optional
+        The weight of each of these classes, finite and not negative.
+    example_weights : array of the shape of `logits` without `axis`, optional
+        What each example counts, the same in all parts. An example of weight 0 is ignored, whatever its logits and its
+        label are.
+    label_smoothing : float or 0-d array
+        Share of the target to spread evenly over all classes that are kept, in [0, 1], the same in all parts.
+    ignore_index : int, optional
+        The label of examples to ignore, the same in all parts: their loss and gradient are 0.
 
     Returns
     -------
@@ -176,7 +229,7 @@ def softmax_statistics(
     Raises
     ------
     TypeError, ValueError
-        If an argument's type, dtype, shape or range is not as above.
+        If an argument's type, dtype, shape or range is not as above, or an option of labels is given without labels.
 
     Notes
     -----
@@ -192,8 +245,34 @@ def softmax_statistics(
     >>> parts = [softmax_statistics(logits[:, i : i + 2], reference_answers, first_class=i) for i in (0, 2)]
     >>> float(parts[0].merge(parts[1]).crossentropy()[0])
     50.0
+
+    Of two examples, the label of one is padding:
+
+    >>> logits, labels = np.asarray([[1.0, 1.0], [9.0, 2.0]]), np.asarray([0, -100])
+    >>> parts = [softmax_statistics(logits[:, i : i + 1], labels, first_class=i, ignore_index=-100) for i in (0, 1)]
+    >>> float(parts[0].merge(parts[1]).crossentropy(reduction="mean"))
+    0.6931471805599453
     """
-    part = part_of_classes(logits, reference_answers, axis, first_class)
-    maximum, tail, lag, weight = run(kernels.STATISTICS, part.lib, part.layout, part.logits, part.class_ids)
-    label = (None, None) if reference_answers is None else (lag, weight)
-    return SoftmaxStatistics(maximum, tail, part.lib.xp.zeros_like(tail), *label)
+    part = part_of_classes(
+        logits,
+        reference_answers,
+        axis,
+        first_class,
+        where=where,
+        class_weights=class_weights,
+        example_weights=example_weights,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    )
+    lib, axes, criterion = part.lib, part.layout.axes, part.criterion
+    names = pieces.names_of_statistics(criterion)
+    fields = dict(
+        zip(names, run(kernels.STATISTICS[len(names)], lib, part.layout, part.logits, criterion), strict=True)
+    )
+    if reference_answers is None:
+        fields["lag"] = fields["weight"] = None
+    if "smoothing_lag" in fields:
+        fields["label_smoothing"] = lib.squeeze(criterion.label_smoothing, axes)
+    if criterion.example_weights is not None:
+        fields["example_weight"] = lib.squeeze(criterion.example_weights, axes)
+    return SoftmaxStatistics(tail_error=lib.xp.zeros_like(fields["tail"]), **fields)

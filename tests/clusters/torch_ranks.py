@@ -17,7 +17,6 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 
 import stable_softmax
 from stable_softmax import (
-    grad_softmax_crossentropy_with_logits,
     hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     linear_softmax_crossentropy,
@@ -102,6 +101,8 @@ def all_results(z, y, where, weights, targets, vector, features, head):
     halves = softmax_statistics(z[:, :4], y), softmax_statistics(whole(z)[:, 4:], y, first_class=4)  # one of them plain
     yield halves[0].merge(halves[1]).crossentropy()
     yield halves[1].merge(halves[0]).crossentropy()
+    of_labels = {"where": where, "class_weights": weights, "label_smoothing": 0.1, "ignore_index": 3}
+    yield softmax_statistics(z, y, **of_labels).crossentropy(z_loss=0.1, reduction="mean")
 
 
 def slopes(function, *arrays):
@@ -150,14 +151,34 @@ def merge_over_processes(rank, logits, class_ids):
     """Each process holds half of the classes, of a label that leads by far and of a tie between processes, too."""
     logits[0, class_ids[0]] += 50
     logits[1, [0, -1]], logits[2] = 6, 0
+    class_ids[3], logits[3] = -100, torch.nan
     width = logits.shape[1] // RANKS
-    leaf = logits[:, rank * width : (rank + 1) * width].clone().requires_grad_()
-    statistics = softmax_statistics(leaf, class_ids, first_class=rank * width)
-    losses = statistics.merge_over(partial(all_reduce, op=ReduceOp.MAX), all_reduce).crossentropy()
-    torch.testing.assert_close(losses, softmax_crossentropy_with_logits(logits, class_ids), rtol=1e-13, atol=0)
-    (losses.sum() / RANKS).backward()  # each process has the sum, and all_reduce adds their gradients
-    expected = grad_softmax_crossentropy_with_logits(logits, class_ids, reduction="sum")
-    torch.testing.assert_close(leaf.grad, expected[:, rank * width : (rank + 1) * width], rtol=1e-13, atol=0)
+    own_classes = slice(rank * width, (rank + 1) * width)
+    weights = torch.linspace(0.5, 2, logits.shape[1], dtype=torch.float64)
+    for options, weighted in (({}, False), ({"label_smoothing": 0.1}, True)):
+        leaf = logits[:, own_classes].clone().requires_grad_()
+        statistics = softmax_statistics(
+            leaf,
+            class_ids,
+            first_class=rank * width,
+            class_weights=weights[own_classes] if weighted else None,
+            ignore_index=-100,
+            **options,
+        )
+        merged = statistics.merge_over(partial(all_reduce, op=ReduceOp.MAX), all_reduce)
+        mean = merged.crossentropy(reduction="mean", z_loss=0.1)
+        (mean / RANKS).backward()  # each process has the mean, and all_reduce adds their gradients
+        expected = value_and_grad_softmax_crossentropy_with_logits(
+            logits,
+            class_ids,
+            class_weights=weights if weighted else None,
+            ignore_index=-100,
+            reduction="mean",
+            z_loss=0.1,
+            **options,
+        )
+        torch.testing.assert_close(mean, expected[0], rtol=1e-13, atol=0)
+        torch.testing.assert_close(leaf.grad, expected[1][:, own_classes], rtol=1e-13, atol=1e-16)
 
 
 if __name__ == "__main__":

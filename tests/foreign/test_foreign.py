@@ -186,6 +186,12 @@ def test_product_statistics_and_projection(run):
         return parts.logsumexp(), parts.crossentropy()
 
     assert_as_numpy(run, merged, LOGITS[:, :3], LOGITS[:, 3:], IDS)
+
+    def weighted(z, y, w):
+        part = stable_softmax.softmax_statistics(z, y, class_weights=w, label_smoothing=0.1, ignore_index=3)
+        return part.crossentropy(z_loss=0.1), part.crossentropy(reduction="mean")
+
+    assert_as_numpy(run, weighted, LOGITS, IDS, WEIGHTS)
     linear = stable_softmax.value_and_grad_linear_softmax_crossentropy
     finite = LOGITS[:4]
     assert_as_numpy(

@@ -122,13 +122,13 @@ def criterion_of(
     layout, ignored_id = plan.layout, None
     where = None if options.where is None else where_of(lib, options.where, layout)
     if options.ignore_index is not None:
-        ignored_id = _ignored_id_of(lib, options.ignore_index, reference_answers, plan.holds_ids)
+        ignored_id = ignored_id_of(lib, options.ignore_index, reference_answers, plan.holds_ids)
     weights = examples = None
     if options.example_weights is not None:
-        examples = _example_weights_of(lib, options.example_weights, layout, reduction == "mean")
+        examples = checked_example_weights(lib, options.example_weights, layout, reduction == "mean")
     class_ids, probabilities, are_valid = _labels_of(lib, plan, answers, where, ignored_id, examples)
     if options.class_weights is not None:
-        weights = _class_weights_of(lib, options.class_weights, layout, reduction == "mean" and plan.holds_ids)
+        weights = checked_class_weights(lib, options.class_weights, layout, reduction == "mean" and plan.holds_ids)
     criterion = Criterion(
         class_ids=class_ids,
         probabilities=probabilities,
@@ -233,14 +233,14 @@ def _check_vector(lib: Library, vector: Any, layout: Layout) -> None:
         raise ValueError(f"vector must have logits' shape {layout.shape}, not {tuple(vector.shape)}")
 
 
-def _class_weights_of(lib: Library, class_weights: Any, layout: Layout, is_relative: bool) -> Any:
+def checked_class_weights(lib: Library, class_weights: Any, layout: Layout, is_relative: bool) -> Any:
     """Check class weights, and return them with as many dimensions as the logits."""
     axis, classes = layout.axes[0], layout.shape[layout.axes[0]]
     weights = _weights_of(lib, "class_weights", class_weights, (classes,), "class", layout, is_relative)
     return lib.xp.reshape(weights, tuple(classes if i == axis else 1 for i in range(len(layout.shape))))
 
 
-def _example_weights_of(lib: Library, example_weights: Any, layout: Layout, is_relative: bool) -> Any:
+def checked_example_weights(lib: Library, example_weights: Any, layout: Layout, is_relative: bool) -> Any:
     """Check example weights, and return them with an axis of length 1 in place of the class axis."""
     axis = layout.axes[0]
     shape = layout.shape[:axis] + layout.shape[axis + 1 :]
@@ -260,7 +260,7 @@ def _weights_of(
     return checked_weights(lib, name, weights, layout.working, is_relative)
 
 
-def _ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: bool) -> int | None:
+def ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: bool) -> int | None:
     """Return `ignore_index` as class ids hold it after conversion to the default dtype; None if they cannot."""
     try:
         ignored = index_of(ignore_index)
@@ -312,7 +312,7 @@ def _with_weight_divisor(lib: Library, criterion: Criterion, layout: Layout) -> 
     if has_class_weights:
         root = scale_root(lib, weights)
         weights, criterion = scaled(weights, root), with_scaled_class_weights(criterion, root)
-    return criterion._replace(divisor=_total_weight(lib, weights, layout))
+    return criterion._replace(divisor=total_weight(lib, weights, layout))
 
 
 def divisor_of(layout: Layout, reduction: Reduction) -> int | None:
@@ -332,10 +332,10 @@ def number_of_examples(lib: Library, values: Any, layout: Layout) -> Any:
     ones = lib.xp.ones_like(values, dtype=layout.working)
     if ones.ndim == len(layout.shape):
         ones = lib.maximum(ones, layout.axes)
-    return _total_weight(lib, ones, layout)
+    return total_weight(lib, ones, layout)
 
 
-def _total_weight(lib: Library, weights: Any, layout: Layout) -> Any:
+def total_weight(lib: Library, weights: Any, layout: Layout) -> Any:
     """Return the sum of weights as a divisor; infinity for 0, so that the mean is 0."""
     weight = lib.convert(total(lib, weights), layout.working)
     return lib.xp.reshape(lib.xp.where(weight == 0, lib.xp.inf, weight), (1,) * len(layout.shape))

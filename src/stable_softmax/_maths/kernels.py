@@ -4,6 +4,7 @@ import math
 from functools import partial
 
 from stable_softmax._core.kernel import Kernel, Pieces
+from stable_softmax._core.layout import Result
 from stable_softmax._maths import complement, divergences, entropy, masks, merging, normalization, objective, pieces
 
 _part_of_losses = partial(pieces.with_largest_weight, pieces.part_of_losses)
@@ -26,18 +27,22 @@ LOGSUMEXP = Kernel(
     "rows",
     pieces=Pieces(pieces.part_of_logsumexp, merging.merged, rows=pieces.logsumexp_of_part),
 )
-# Operand: the class ids.
-STATISTICS = Kernel(
-    merging.statistics,
-    *("rows",) * 4,
-    pieces=Pieces(pieces.part_of_statistics, merging.merged, rows=pieces.statistics_of_part),
-)
 # Operand: the criterion.
 LOSSES = Kernel(
     objective.losses,
     "rows",
     pieces=Pieces(pieces.part_of_losses, pieces.merged_with_weights, rows=pieces.losses_of_part),
 )
+# By the number of statistics.
+_ROWS: tuple[Result, ...] = ("rows",) * 8
+STATISTICS = {
+    number: Kernel(
+        pieces.statistics,
+        *_ROWS[:number],
+        pieces=Pieces(pieces.part_of_losses, merging.merged, rows=pieces.statistics_of_part),
+    )
+    for number in (4, 5, 7, 8)
+}
 GRADIENT = Kernel(
     objective.gradient,
     "classes",

@@ -1,9 +1,6 @@
 """Rows whose classes lie in several pieces, none of them empty: the part of each piece, and the results from all parts.
 
 Results for each row come from the merged part alone, and results for each class from the merged part and a piece.
-
-A part's lags and weights have columns along the class axis, whose names `_names_of` gives. Lags are in units of
-`_LAG_UNIT` nats, so that their sums stay in the range of the dtype.
 """
 
 from collections.abc import Callable
@@ -25,8 +22,6 @@ from stable_softmax._maths.targets import (
     zero_uncounted,
 )
 
-_LAG_UNIT = 2.0**20
-
 
 def part_of_losses(
     lib: Library, logits: Any, given: Criterion, axes: tuple[int, ...], first_class: int
@@ -34,22 +29,18 @@ def part_of_losses(
     """Return the part of a piece for the losses; `given.class_ids` count all classes of the row."""
     (axis,) = axes
     logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
-    if given.class_ids is None:
-        part, columns = merging.without_label(lib, logits, axes), []
+    lags = {}
+    if class_ids is None:
+        part = merging.without_label(lib, logits, axes)
+        targets = _probabilities(lib, logits, given, axis)
+        lags["targets_lag"] = merging.lag_of_targets(lib, logits, targets, axis=axis)
     else:
-        part = part_of_statistics(lib, logits, class_ids, axes, first_class=0)  # already subtracted
-        weight_of_label = _weight_of_label(lib, part.weight, class_ids, given, axis)
-        columns = [(part.lag / _LAG_UNIT, part.weight), (lib.xp.zeros_like(part.lag), weight_of_label)]
-    targets = _dense_targets(lib, logits, given, axis)
-    if targets:
-        # Where the maximum is infinite, the row becomes NaN anyway.
-        distances = lib.xp.where(part.maximum < lib.xp.inf, -_below_maximum(lib, logits, part), 0) / _LAG_UNIT
-        columns += [
-            (accurate_sum(lib, objective.weighted(lib, target, distances), axes), accurate_sum(lib, target, axes))
-            for target in targets
-        ]
-    lags, weights = (lib.xp.concat(column, axis=axis) for column in zip(*columns, strict=True))
-    return part._replace(lag=lags, weight=weights)
+        maximum, tail, lag, weight = merging.statistics(lib, logits, class_ids, axes)
+        part = merging.Part(maximum, tail, lib.xp.zeros_like(tail), lag, weight)
+    if not is_off(given.label_smoothing):
+        weights = _weights(lib, logits, given, axis)
+        lags["smoothing_lag"] = merging.lag_of_targets(lib, logits, weights, axis=axis)
+    return part._replace(**lags, **_sums_of_targets(lib, logits, class_ids, given, axis))
 
 
 def part_of_derivatives(
@@ -59,15 +50,28 @@ def part_of_derivatives(
     (axis,) = axes
     logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
     part = merging.without_label(lib, logits, axes)
-    weight = lib.xp.astype(in_range(class_ids, logits.shape[axis]), logits.dtype)
-    targets = (accurate_sum(lib, target, axes) for target in _dense_targets(lib, logits, given, axis))
-    weights = lib.xp.concat([weight, _weight_of_label(lib, weight, class_ids, given, axis), *targets], axis=axis)
-    return part._replace(lag=lib.xp.zeros_like(weights), weight=weights)
+    return part._replace(**_sums_of_targets(lib, logits, class_ids, given, axis))
+
+
+def _sums_of_targets(lib: Library, logits: Any, class_ids: Any, given: Criterion, axis: int) -> dict[str, Any]:
+    """Return the fields of a part that are sums of targets; `class_ids` count the classes of the piece."""
+    targets, sums = {}, {}
+    if class_ids is None:
+        targets["targets_weight"] = _probabilities(lib, logits, given, axis)
+    else:
+        sums["weight"] = lib.xp.astype(in_range(class_ids, logits.shape[axis]), logits.dtype)
+        if given.class_weights is not None:
+            sums["class_weight"] = _weight_of_label(lib, sums["weight"], class_ids, given.class_weights, axis)
+    if not is_off(given.label_smoothing):
+        targets["smoothing_weight"] = _weights(lib, logits, given, axis)
+    if not is_off(given.label_smoothing) or (class_ids is None and given.where is not None):
+        targets["classes"] = _ones(lib, logits, given, axis)
+    return sums | {name: accurate_sum(lib, values, (axis,)) for name, values in targets.items()}
 
 
 def merged_with_weights(lib: Library, first: merging.Part, second: merging.Part) -> merging.Part:
     """Return the part that two parts of losses or of derivatives form together."""
-    part: merging.Part = merging.merged(lib, first, second, _LAG_UNIT)
+    part: merging.Part = merging.merged(lib, first, second)
     if first.largest_weight is None:
         return part
     smaller = lib.xp.minimum(first.largest_weight, second.largest_weight)
@@ -83,48 +87,54 @@ def part_of_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ..
     return merging.without_label(lib, masked_logits(lib, where, logits), axes)
 
 
-def part_of_statistics(
-    lib: Library, logits: Any, class_ids: Any, axes: tuple[int, ...], first_class: int
-) -> merging.Part:
-    """Return the part of a piece for the statistics."""
-    maximum, tail, lag, weight = merging.statistics(lib, logits, relative_ids(lib, class_ids, first_class), axes)
-    return merging.Part(maximum, tail, lib.xp.zeros_like(tail), lag, weight)
+def statistics(lib: Library, logits: Any, given: Criterion, axes: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return the statistics of some classes, those that `names_of_statistics` names."""
+    if logits.shape[axes[0]] == 0:
+        nothing = lib.xp.zeros_like(given.class_ids, dtype=logits.dtype)
+        return nothing - lib.xp.inf, *[nothing] * (len(names_of_statistics(given)) - 1)
+    return statistics_of_part(lib, part_of_losses(lib, logits, given, axes, first_class=0))
 
 
-def statistics_of_part(_lib: Library, part: merging.Part, _class_ids: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
-    """Return the statistics in the form of `merging.statistics`."""
+def statistics_of_part(_lib: Library, part: merging.Part, _given: Any = None, axes: Any = None) -> tuple[Any, ...]:
+    """Return the statistics from the part of all these classes."""
     del axes
-    return part.maximum, part.tail + part.tail_error, part.lag, part.weight
+    exact = part._replace(tail=part.tail + part.tail_error, tail_error=None)
+    return tuple([field for field in exact if field is not None])
 
 
-def losses_of_part(lib: Library, part: merging.Part, given: Criterion, axes: tuple[int, ...]) -> Any:
+def names_of_statistics(given: Criterion) -> list[str]:
+    """Return the names of those fields of a part that its statistics have."""
+    names = ["maximum", "tail", "lag", "weight"]
+    if given.class_weights is not None:
+        names.append("class_weight")
+    return names if is_off(given.label_smoothing) else [*names, "smoothing_lag", "smoothing_weight", "classes"]
+
+
+def logsumexp_of_statistics(lib: Library, part: Any) -> Any:
+    """Return the logsumexp of all classes, 0 for examples that do not count."""
+    counted = None if part.example_weight is None else part.example_weight != 0
+    return zero_uncounted(lib, counted, merging.logsumexp(lib, part))
+
+
+def losses_of_part(lib: Library, part: Any, given: Criterion, axes: tuple[int, ...] = ()) -> Any:
     """Return the losses divided by the divisor."""
-    (axis,) = axes
-    log_total = merging.log_total_of(lib, part)
-
-    def term(name: str, scale: Any) -> Any:
-        lag = objective.weighted(lib, scale, _column(part.lag, given, axis, name)) * _LAG_UNIT
-        return scale * _column(part.weight, given, axis, name) * log_total + lag
-
-    if given.class_ids is None:
-        plain = lib.xp.where(
-            lib.xp.isfinite(part.maximum), term("probabilities", lib.xp.ones_like(log_total)), lib.xp.nan
-        )
-        targets = _targets(None, given)
-        if "classes" in _names_of(part.weight.shape[axis], given):
-            any_left = _column(part.weight, given, axis, "classes") > 0
+    del axes
+    targets = _targets(part, given)
+    if part.lag is None:
+        one = lib.xp.ones_like(part.maximum)
+        plain = merging.crossentropy_of_targets(lib, part, part.targets_lag, part.targets_weight, one)
+        plain = lib.xp.where(lib.xp.isfinite(part.maximum), plain, lib.xp.nan)
+        if part.classes is not None:
+            any_left = part.classes > 0
             targets = targets._replace(counted=any_left if targets.counted is None else any_left & targets.counted)
     else:
-        lag = _column(part.lag, given, axis, "label") * _LAG_UNIT
-        only_label = part._replace(lag=lag, weight=_column(part.weight, given, axis, "label"))
-        plain = merging.crossentropy(lib, only_label)
-        targets = _targets(_column(part.weight, given, axis, "weighted label"), given)
+        plain = merging.crossentropy(lib, part, targets.counted)
     if not is_off(given.label_smoothing):
-        targets = targets._replace(others=_smoothing_share(lib, part, given, axis))
+        targets = targets._replace(others=_smoothing_share(lib, part, given))
     return objective.loss_from_terms(
         lib,
         plain,
-        lambda: term("smoothing", targets.others),
+        lambda: merging.crossentropy_of_targets(lib, part, part.smoothing_lag, part.smoothing_weight, targets.others),
         lambda: merging.logsumexp(lib, part),
         targets,
     )
@@ -207,24 +217,26 @@ def _targets_and_terms(
 ) -> tuple[Any, _Entries, objective.Terms, Targets]:
     """Return the labels among the classes of a piece, its probabilities, the terms of derivatives, and the targets."""
     logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
-    has_label = _column(part.weight, given, axis, "label") == 1
-    part = part._replace(maximum=lib.xp.where(has_label, part.maximum, lib.xp.nan))
-    targets, total = _targets(_column(part.weight, given, axis, "weighted label"), given), 0
+    part = part._replace(maximum=lib.xp.where(part.weight == 1, part.maximum, lib.xp.nan))
+    targets, total = _targets(part, given), 0
     if not is_off(given.label_smoothing):
-        share = _smoothing_share(lib, part, given, axis)
-        total = share * _column(part.weight, given, axis, "smoothing")
+        share = _smoothing_share(lib, part, given)
+        total = share * part.smoothing_weight
         targets = targets._replace(others=share * _weights(lib, logits, given, axis))
     entries = _entries_of(lib, logits, part)
     terms = objective.Terms(lambda: entries.probabilities, lambda: merging.logsumexp(lib, part), lambda: total)
     return class_ids, entries, terms, targets
 
 
-def _targets(weight: Any, given: Criterion) -> Targets:
-    """Return the targets without those of smoothing; `weight` is that of the label's class, None for 1."""
-    kept = 1.0 if is_off(given.label_smoothing) else 1 - given.label_smoothing
+def _targets(part: Any, given: Criterion) -> Targets:
+    """Return the targets without those of smoothing."""
+    scale = part.class_weight
+    if not is_off(given.label_smoothing):
+        kept = 1 - given.label_smoothing
+        scale = kept if scale is None else kept * scale
     return Targets(
         given.class_ids,
-        scale=kept if weight is None else kept * weight,
+        scale=scale,
         counted=unignored(given),
         where=given.where,
         z_loss=None if is_off(given.z_loss) else given.z_loss,
@@ -248,15 +260,14 @@ def with_largest_weight(
 
 def _targets_beside(lib: Library, logits: Any, part: merging.Part, given: Criterion, axis: int) -> Any:
     """Return what smoothing gives to all other classes; only the largest weight could cancel in `total - weights`."""
-    weights, total = _weights(lib, logits, given, axis), _column(part.weight, given, axis, "smoothing")
-    others = lib.xp.where(weights == part.largest_weight, part.other_weights, total - weights)
-    return _smoothing_share(lib, part, given, axis) * others
+    weights = _weights(lib, logits, given, axis)
+    others = lib.xp.where(weights == part.largest_weight, part.other_weights, part.smoothing_weight - weights)
+    return _smoothing_share(lib, part, given) * others
 
 
-def _smoothing_share(lib: Library, part: merging.Part, given: Criterion, axis: int) -> Any:
+def _smoothing_share(lib: Library, part: Any, given: Criterion) -> Any:
     """Return the target that smoothing gives to each class, before its weight."""
-    number = _column(part.weight, given, axis, "classes")
-    return given.label_smoothing / lib.xp.where(number < 1, 1, number)
+    return given.label_smoothing / lib.xp.where(part.classes < 1, 1, part.classes)
 
 
 def _own_classes(lib: Library, logits: Any, given: Criterion, axis: int, first_class: int) -> tuple[Any, Any]:
@@ -268,33 +279,6 @@ def _own_classes(lib: Library, logits: Any, given: Criterion, axis: int, first_c
     if given.where is not None:
         class_ids = lib.xp.where(is_marked(lib, given.where, class_ids, logits.shape, axis), class_ids, -1)
     return logits, class_ids
-
-
-def _column(columns: Any, given: Criterion, axis: int, name: str) -> Any:
-    """Return the column of lags or weights that has a name."""
-    i = _names_of(columns.shape[axis], given).index(name)
-    return columns[(slice(None),) * axis + (slice(i, i + 1), ...)]
-
-
-def _names_of(number: int, given: Criterion) -> list[str]:
-    """Return the names of this number of columns.
-
-    The first are the label, and the label times the weight of its class; or else the target probabilities. With
-    smoothing, the weights of the classes follow, and their number, by which smoothing divides. The number is also a
-    column for target probabilities with `where`.
-    """
-    first = ["probabilities"] if given.class_ids is None else ["label", "weighted label"]
-    return [*first, *["smoothing", "classes"][len(first) + 2 - number :]]
-
-
-def _dense_targets(lib: Library, logits: Any, given: Criterion, axis: int) -> list[Any]:
-    """Return the targets with an entry for each class, in the order of their names."""
-    targets = [] if given.probabilities is None else [_probabilities(lib, logits, given, axis)]
-    if not is_off(given.label_smoothing):
-        targets += [_weights(lib, logits, given, axis), _ones(lib, logits, given, axis)]
-    elif given.probabilities is not None and given.where is not None:
-        targets.append(_ones(lib, logits, given, axis))
-    return targets
 
 
 def _weights(lib: Library, logits: Any, given: Criterion, axis: int) -> Any:
@@ -313,11 +297,8 @@ def _probabilities(lib: Library, logits: Any, given: Criterion, axis: int) -> An
     return _weights(lib, logits, given, axis) * zero_uncounted(lib, unignored(given), targets)
 
 
-def _weight_of_label(lib: Library, weight: Any, class_ids: Any, given: Criterion, axis: int) -> Any:
+def _weight_of_label(lib: Library, weight: Any, class_ids: Any, class_weights: Any, axis: int) -> Any:
     """Return the weight of the label's class; 0 where the label is in another piece."""
-    if given.class_weights is None:
-        return weight
     has_label = weight == 1
-    return lib.xp.where(
-        has_label, class_weights_of(lib, given.class_weights, lib.xp.where(has_label, class_ids, 0), axis), 0
-    )
+    own_ids = lib.xp.where(has_label, class_ids, 0)
+    return lib.xp.where(has_label, class_weights_of(lib, class_weights, own_ids, axis), 0)
