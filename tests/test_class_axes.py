@@ -43,7 +43,7 @@ def arguments_for(axes, kind):
 
 
 @pytest.mark.thorough_on("jax")
-@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("reduction", [pytest.param("none", marks=pytest.mark.thorough_on("dask")), "mean"])
 @pytest.mark.parametrize("kind", ["class ids", "probabilities"])
 @pytest.mark.parametrize("axes", AXES, ids=str)
 def test_several_axes_are_one_axis_of_all_their_classes(library, axes, kind, reduction):

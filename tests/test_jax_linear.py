@@ -226,7 +226,14 @@ def test_outside_of_jit_each_program_is_compiled_once(caplog):
 
 @pytest.mark.covering
 @pytest.mark.meshes
-@pytest.mark.parametrize("placed", ["examples", "classes", "features of a plain weight", "all but the bias"])
+@pytest.mark.parametrize(
+    "placed",
+    [
+        "classes",
+        "all but the bias",
+        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("examples", "features of a plain weight")),
+    ],
+)
 def test_arrays_on_an_explicit_mesh_beside_arrays_on_none(placed):
     arrays = drawn()
     expected = jax.jit(jax.value_and_grad(of_logits, (0, 1, 2)))(*arrays)

@@ -441,7 +441,7 @@ def test_third_derivatives_of_the_cap(library):
 
 @pytest.mark.only_backends("numpy", "array-api-strict", "dask")
 @pytest.mark.parametrize("softcap", [None, 30.0])
-@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=pytest.mark.thorough_on("dask"))])
 def test_numpy_reports_nothing_whatever_the_caller_wants(library, precision, softcap):
     """Products beyond the dtype, exponentials and products below it, infinities of both signs."""
     root = float(np.finfo(precision).max) ** 0.75

@@ -52,16 +52,16 @@ def test_first_and_second_derivatives_in_every_mode(function):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_backward_keeps_the_contract_where_cross_entropy_collapses(library, precision, compiled):
     torch.compiler.reset()
-    class_ids = np.arange(4)
+    class_ids, loss = np.arange(4), partial(softmax_crossentropy_with_logits, reduction="mean")
+    loss = torch.compile(loss, fullgraph=True) if compiled else loss
     for lead in COLLAPSED[precision]:
         rows = leading_rows(lead, precision)
         exact = exact_rows(rows, class_ids, divisor=4)
         z = library.logits(rows, precision).requires_grad_()
-        loss = partial(softmax_crossentropy_with_logits, reduction="mean")
         with warnings.catch_warnings():
             # The compiler warns of the caches in array-api-compat's functions, which it traces through.
             warnings.simplefilter("ignore")
-            (torch.compile(loss, fullgraph=True) if compiled else loss)(z, torch.asarray(class_ids)).backward()
+            loss(z, torch.asarray(class_ids)).backward()
         assert error_shares(z.grad.numpy(), exact.gradient, rows, precision).max() <= 1
         assert np.all(z.grad.numpy()[class_ids, class_ids] < 0)
         peer = library.logits(rows, precision).requires_grad_()

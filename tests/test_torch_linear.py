@@ -198,7 +198,13 @@ def scaled_gradients(way, total, scale, *leaves):
     return torch.autograd.grad(loss, recorded, **options)
 
 
-@pytest.mark.parametrize("way", ["backward", "retain_graph", "create_graph", "torch.func.grad", "torch.func.vjp"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        *("backward", "torch.func.grad"),
+        *(pytest.param(way, marks=pytest.mark.thorough) for way in ("retain_graph", "create_graph", "torch.func.vjp")),
+    ],
+)
 @pytest.mark.parametrize("narrow", [torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.thorough)], ids=str)
 @pytest.mark.parametrize(
     ("reduction", "size", "scale"), [("mean", 2.0**-15, 2.0**16), ("sum", 2.0**13, 2.0**-4), ("none", 2.0**13, 2.0**-4)]
