@@ -33,7 +33,7 @@ from benchmarks.addition import (
 from benchmarks.progress import STATUS, tell
 from benchmarks.tables import Section, layout, number, text
 from stable_softmax import softmax_crossentropy_with_logits
-from stable_softmax.report._output import write
+from stable_softmax.command_line.output import write
 
 OPTIMIZER = optax.adam(LEARNING_RATE, *DECAYS, EPSILON)
 COLUMNS = {

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.figure import Figure
 from safetensors.numpy import save_file
+from stored_arrays import KINDS, half_written, saved
 from typer.testing import CliRunner
 
 from stable_softmax._commands import app
-from stable_softmax.audit import _examples, _files, _plot
+from stable_softmax.audit import _examples, _plot
 from stable_softmax.audit._tally import Offset, Tally
+from stable_softmax.command_line import blocks, files
 from stable_softmax.reference import bounds
 
 pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering, pytest.mark.installed]
@@ -207,7 +209,7 @@ def test_infinities_of_rounding_are_said_to_be():
 
 
 def test_only_the_first_of_many_are_named_and_all_counted(monkeypatch):
-    monkeypatch.setattr(_examples, "BLOCK_ENTRIES", 6)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", 6)
     _, document = audited(np.zeros((40, 3)), np.arange(40))
     found = document["found"]["label_out_of_range"]
     assert found["count"] == 37
@@ -335,7 +337,7 @@ def test_every_axis_and_block_size_gives_the_same(monkeypatch, axis, entries, or
     labels[1, 2, 3] = 9
     logits = order(np.moveaxis(rows.reshape(3, 4, 5, 4), -1, axis))
     _, whole = audited(rows, labels.reshape(-1))
-    monkeypatch.setattr(_examples, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", entries)
     _, document = audited(logits, labels, "--axis", axis)
     assert document["mean_loss"] == pytest.approx(whole["mean_loss"])
     assert document["leads"] == whole["leads"]
@@ -374,11 +376,11 @@ def test_one_class_is_sound():
 
 def test_memory_is_bounded_whatever_the_file_holds(monkeypatch):
     entries = 1 << 16
-    monkeypatch.setattr(_examples, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", entries)
     rows = 200_000
     np.lib.format.open_memmap("logits.npy", mode="w+", dtype=np.float32, shape=(rows, 50))  # 40 MB, sparse
     np.save("labels.npy", np.zeros(rows, np.int8))
-    opened = _examples.paired(_files.opened("logits.npy"), _files.opened("labels.npy"), -1, None)
+    opened = _examples.paired(files.opened("logits.npy"), files.opened("labels.npy"), -1, None)
     for block in opened.blocks():
         Tally(opened).add(block)  # the library keeps some memory from the first call on
         break
@@ -405,50 +407,25 @@ def test_file_may_be_larger_than_memory():
     code = (
         "import resource\n"
         "from itertools import islice\n"
-        "from stable_softmax.audit import _examples, _files, _tally\n"
-        "examples = _examples.paired(_files.opened('logits.npy'), _files.opened('labels.npy'), -1, None)\n"
+        "from stable_softmax.audit import _examples, _tally\n"
+        "from stable_softmax.command_line import files\n"
+        "examples = _examples.paired(files.opened('logits.npy'), files.opened('labels.npy'), -1, None)\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (900 << 20, 900 << 20))\n"
         "tally = _tally.Tally(examples)\n"
         "[tally.add(block) for block in islice(examples.blocks(), 6)]\n"
         "print(tally.totals['examples'])\n"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(process.stdout) == 6 * _examples.BLOCK_ENTRIES // 512
+    assert int(process.stdout) == 6 * blocks.BLOCK_ENTRIES // 512
 
 
 # Formats
 
 
-def saved(kind, array):
-    """Save an array and return the name that the command gets."""
-    if kind == "npy":
-        np.save("x.npy", array)
-        return "x.npy"
-    if kind == "npz":
-        np.savez("x.npz", some=array[:1], name=array)
-        return "x.npz::name"
-    if kind == "compressed":
-        np.savez_compressed("x.npz", name=array)
-        return "x.npz"
-    if kind == "safetensors":
-        save_file({"some": array[:1].copy(), "name": array}, "x.safetensors")
-        return "x.safetensors::name"
-    if kind == "zarr":
-        zarr.create_array("x.zarr", data=array, chunks=(7, *array.shape[1:]))
-        return "x.zarr"
-    group = zarr.open_group("x.zarr", mode="w")
-    group.create_array("some", data=array[:1])
-    group.create_group("inner").create_array("name", data=array)
-    return "x.zarr::inner/name"
-
-
-KINDS = ["npy", "npz", "compressed", "safetensors", "zarr", "group"]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_holds_logits(monkeypatch, kind):
     logits, labels = model(90, 5)
-    monkeypatch.setattr(_examples, "BLOCK_ENTRIES", 100)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", 100)
     _, expected = audited(logits, labels)
     result = run(saved(kind, logits), "labels.npy", "--json")
     document = json.loads(result.stdout)
@@ -496,27 +473,20 @@ def test_stored_members_are_mapped_and_compressed_ones_loaded():
     array = np.arange(12.0).reshape(3, 4)
     np.savez("stored.npz", other=np.arange(5), array=np.asfortranarray(array))
     np.savez_compressed("compressed.npz", array=array)
-    stored, compressed = _files.opened("stored.npz::array"), _files.opened("compressed.npz::array")
+    stored, compressed = files.opened("stored.npz::array"), files.opened("compressed.npz::array")
     assert isinstance(stored.values, np.memmap)
     assert not isinstance(compressed.values, np.memmap)
     np.testing.assert_array_equal(stored.values, array)
     np.testing.assert_array_equal(compressed.values, array)
-    assert isinstance(_files.opened(saved("npy", array)).values, np.memmap)
+    assert isinstance(files.opened(saved("npy", array)).values, np.memmap)
 
 
 def test_blocks_end_where_chunks_do(monkeypatch):
-    monkeypatch.setattr(_examples, "BLOCK_ENTRIES", 40)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", 40)
     zarr.create_array("x.zarr", data=np.zeros((50, 2)), chunks=(8, 1))
     np.save("labels.npy", np.zeros(50, int))
-    examples = _examples.paired(_files.opened("x.zarr"), _files.opened("labels.npy"), 1, None)
+    examples = _examples.paired(files.opened("x.zarr"), files.opened("labels.npy"), 1, None)
     assert [block.positions[0] for block in examples.blocks()] == [0, 16, 32, 48]
-
-
-def half_written(name, values, chunks):
-    """Store an array of which a job has written the first half."""
-    stored = zarr.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks)
-    half = len(values) // 2
-    stored[:half] = values[:half]
 
 
 def test_chunks_that_are_not_stored_are_a_finding_of_logits_and_a_note_of_labels():
@@ -655,7 +625,7 @@ def test_error_without_a_message_is_named(monkeypatch):
     def fails(*_):
         raise MemoryError
 
-    monkeypatch.setattr(_files, "_mapped", fails)
+    monkeypatch.setattr(files, "_mapped", fails)
     assert refused("logits.npy", "labels.npy") == "logits.npy: MemoryError"
 
 
@@ -865,12 +835,12 @@ def test_plot_shows_each_example_once_in_each_form():
     logits, labels = np.asarray([[1.0, 0], [30, 0], [40, 0], [50, 0], [3, -np.inf]]), np.zeros(5, int)
     np.save("logits.npy", logits)
     np.save("labels.npy", labels)
-    examples = _examples.paired(_files.opened("logits.npy"), _files.opened("labels.npy"), -1, "float32")
+    examples = _examples.paired(files.opened("logits.npy"), files.opened("labels.npy"), -1, "float32")
     tally = Tally(examples)
     for block in examples.blocks():
         tally.add(block)
     panel, strip = Figure().subplots(2, 1)
-    _plot._fill(panel, strip, tally)
+    _plot.fill(panel, strip, tally)
     points = [[len(line.get_xdata()) for line in axes.lines] for axes in (panel, strip)]
     assert points == [[4, 1], [0, 3]]
     assert panel.get_yscale() == "log"

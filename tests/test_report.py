@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import stable_softmax
 from stable_softmax import __main__, _commands, textbook
-from stable_softmax.report import _command, _forms, _measurement, _output, _plot
+from stable_softmax.command_line import output
+from stable_softmax.report import _command, _forms, _measurement, _plot
 
 pytestmark = [pytest.mark.only_backends("numpy", "jax", "torch"), pytest.mark.covering, pytest.mark.installed]
 
@@ -232,7 +233,7 @@ def test_missing_module_of_our_own_is_no_missing_extra(monkeypatch):
 
 
 def test_reader_who_has_seen_enough_is_no_error():
-    with pytest.raises(BrokenPipeError), _output.one_line_errors("stable-softmax"):
+    with pytest.raises(BrokenPipeError), output.one_line_errors("stable-softmax"):
         raise BrokenPipeError
 
 

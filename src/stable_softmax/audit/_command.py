@@ -1,27 +1,20 @@
 """The command line of the audit."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stable_softmax.audit._examples import Examples, paired
-from stable_softmax.audit._files import opened
 from stable_softmax.audit._findings import findings
-from stable_softmax.audit._pages import html, json_text, text
-from stable_softmax.audit._plot import drawn, inline_svg
+from stable_softmax.audit._pages import document, text
+from stable_softmax.audit._plot import LABEL, fill
 from stable_softmax.audit._tally import Tally
+from stable_softmax.command_line.files import opened
+from stable_softmax.command_line.output import one_line_errors, progress
+from stable_softmax.command_line.results import Destinations, Result
 from stable_softmax.reference.bounds import Dtype
-from stable_softmax.report._output import (
-    WIDTH,
-    UnusableError,
-    check_destination,
-    console,
-    one_line_errors,
-    picture_suffixes,
-    progress,
-    write,
-)
 
 
 def audit(
@@ -43,20 +36,13 @@ def audit(
     all is sound, with 1 if there are findings, and with 2 if an input cannot be used.
     """
     with one_line_errors("stable-softmax audit"):
-        if plot:
-            check_destination(plot, picture_suffixes())
-        if html_:
-            check_destination(html_, {".html", ".htm"})
+        destinations = Destinations(json_, plot, html_)
+        destinations.check()
         examples = paired(opened(logits), opened(labels), axis, dtype)
         tally, exact = _counted(examples, ignore_index)
-        if json_:
-            print(json_text(tally, exact))
-        else:
-            console().print(text(tally, exact), width=WIDTH)
-        if plot:
-            write(plot, drawn(tally, plot.suffix[1:].lower()))
-        if html_:
-            write(html_, html(tally, exact, _drawing(tally)).encode())
+        drawing = partial(fill, tally=tally)
+        result = Result("stable-softmax audit", text(tally, exact), document(tally, exact), drawing, LABEL)
+        destinations.take(result)
     raise typer.Exit(code=1 if findings(tally) else 0)
 
 
@@ -64,17 +50,8 @@ def _counted(examples: Examples, ignore_index: int | None) -> tuple[Tally, list[
     """Count all examples and evaluate the worst, with a progress bar where somebody may watch."""
     tally = Tally(examples, ignore_index)
     with progress() as bar:
-        task = bar.add_task("Examples", total=examples.count)
+        task = bar.add_task("Examples", total=examples.logits.count)
         for block in examples.blocks():
             tally.add(block)
             bar.advance(task, len(block.labels))
         return tally, [loss.exact() for loss in bar.track(tally.worst, description="Exact losses")]
-
-
-def _drawing(tally: Tally) -> str:
-    """Return the drawing for a page, or nothing where matplotlib is missing."""
-    try:
-        picture_suffixes()
-    except UnusableError:
-        return ""
-    return inline_svg(tally)

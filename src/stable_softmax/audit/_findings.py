@@ -1,8 +1,8 @@
 """What the counts come to, in words."""
 
 from stable_softmax.audit._examples import Example
-from stable_softmax.audit._files import Stored
-from stable_softmax.audit._tally import COARSE, TOLERANCE, Tally
+from stable_softmax.audit._tally import COARSE, Tally
+from stable_softmax.command_line.found import TOLERANCE, gaps
 
 _TROUBLE = {
     "nan": "rows with NaN",
@@ -26,7 +26,7 @@ def notes(tally: Tally) -> list[str]:
     """Say what is worth knowing, and not wrong."""
     labels = tally.examples.labels
     said = [f"{words}: {tally.found[kind].count:,}" for kind, words in _NOTES.items() if tally.found[kind].count]
-    return [*said, *_gaps("labels", labels)]
+    return [*said, *gaps("labels", labels)]
 
 
 def advice(tally: Tally) -> str:
@@ -46,27 +46,22 @@ def advice(tally: Tally) -> str:
 
 def place(tally: Tally, example: Example) -> str:
     """Return the index of an example as one writes it."""
-    index = tally.examples.index(example.position)
-    return str(index[0]) if len(index) == 1 else str(index)
+    return tally.examples.logits.place(example.position)
 
 
 def _trouble(tally: Tally) -> list[str]:
     """Say which examples have no loss."""
     outside = tally.found["label_out_of_range"]
-    said = _gaps("logits", tally.examples.logits)
+    logits = tally.examples.logits
+    said = gaps("logits", logits.stored)
     if outside.count:
         several = ", ".join(f"{example.label} at {place(tally, example)}" for example in outside.first[:3])
-        said.append(f"labels outside of [0, {tally.examples.classes}): {outside.count:,} ({several}){_hint(tally)}")
-    once_rounded = "" if tally.examples.keeps_dtype else f" once rounded to {tally.examples.dtype}"
+        said.append(f"labels outside of [0, {logits.classes}): {outside.count:,} ({several}){_hint(tally)}")
+    once_rounded = logits.once_rounded()
     for kind, words in _TROUBLE.items():
         if (found := tally.found[kind]).count:
             said.append(f"{words}{once_rounded}: {found.count:,} (first at {place(tally, found.first[0])})")
     return said
-
-
-def _gaps(name: str, stored: Stored) -> list[str]:
-    """Say whether a Zarr array lacks chunks, as after a job that was broken off."""
-    return [f"chunks of the {name} that are not stored, but filled in: {stored.gaps:,}"] if stored.gaps else []
 
 
 def _hint(tally: Tally) -> str:
@@ -74,7 +69,7 @@ def _hint(tally: Tally) -> str:
     number, *others = {example.label for example in tally.found["label_out_of_range"].first}
     if others:
         return ""
-    if number == tally.examples.classes:
+    if number == tally.examples.logits.classes:
         return "; they count from 0: subtract 1 from all that count from 1"
     return "" if tally.ignore_index is not None else f"; if that is padding, --ignore-index {number} leaves it out"
 
@@ -92,7 +87,7 @@ def _lost(tally: Tally) -> list[str]:
 
 def _coarse(tally: Tally) -> list[str]:
     """Say whether the dtype is too coarse for the logits."""
-    offset, dtype = tally.offset, tally.examples.coarsest_dtype
+    offset, dtype = tally.offset, tally.examples.logits.coarsest_dtype
     if not offset.coarse_rows:
         return []
     return [

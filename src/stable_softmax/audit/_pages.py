@@ -1,43 +1,19 @@
-"""The audit on paper: text, JSON, HTML."""
+"""The audit on paper: text and JSON."""
 
-import io
-import json
-import math
 from itertools import pairwise
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
-from rich.table import Column, Table
+from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from stable_softmax import __version__
-from stable_softmax.audit._files import Stored
 from stable_softmax.audit._findings import advice, findings, notes, place
-from stable_softmax.audit._tally import COUNTS, LEADS, TOLERANCE, Loss, Tally
-from stable_softmax.report._output import WIDTH
+from stable_softmax.audit._tally import COUNTS, LEADS, Loss, Tally
+from stable_softmax.command_line.found import TOLERANCE
+from stable_softmax.command_line.pages import itemized, number, stored_item, table
 
 _HEADINGS = ("lead", "examples", "loss 0", "loss off", "gradient 0", "gradient off")
-_TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>stable-softmax audit</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ color: CanvasText; background: Canvas; margin: 1rem auto; max-width: 50rem; padding: 0 1rem; }}
-pre {{ font: 0.9rem/1.35 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-x: auto; }}
-svg {{ width: 100%; height: auto; }}
-{stylesheet}
-</style>
-</head>
-<body>
-<pre>{code}</pre>
-</body>
-</html>
-"""
 
 
 def text(tally: Tally, exact: list[float]) -> RenderableType:
@@ -45,44 +21,24 @@ def text(tally: Tally, exact: list[float]) -> RenderableType:
     parts: list[RenderableType] = [_inputs(tally), _means(tally), Text()]
     if tally.totals["examples"]:
         parts += [_leads(tally), Text()]
-    for title, items in (("Findings", findings(tally)), ("Notes", notes(tally))):
-        if items:
-            parts += [
-                Text(title, style="bold"),
-                *(Padding(Text(item), (0, 0, 0, 2), expand=False) for item in items),
-                Text(),
-            ]
+    parts += [*itemized("Findings", findings(tally)), *itemized("Notes", notes(tally))]
     if tally.worst:
         parts += [_worst(tally, exact), Text()]
     return Group(*parts, Text(advice(tally), style="bold"))
 
 
-def json_text(tally: Tally, exact: list[float]) -> str:
-    """Return the audit as a JSON document, with null for what is no finite number."""
-    return json.dumps(_document(tally, exact), indent=2, allow_nan=False)
-
-
-def html(tally: Tally, exact: list[float], drawing: str) -> str:
-    """Return the audit as a page of its own, with an SVG drawing if there is one."""
-    console = Console(width=WIDTH, file=io.StringIO(), record=True)
-    console.print(text(tally, exact))
-    page = console.export_html(code_format=_TEMPLATE)
-    return page.replace("</pre>", f"</pre>\n{drawing}", 1)
-
-
 def _inputs(tally: Tally) -> Text:
     examples = tally.examples
-    stored = examples.logits.dtype.name
-    dtype = stored if stored == examples.dtype else f"{stored}, taken as {examples.dtype}"
+    logits = examples.logits
     return Text(
-        f"{examples.logits.name}: {examples.classes:,} classes, {dtype}\n"
-        f"{examples.labels.name}: {examples.count:,} examples, of which {tally.totals['examples']:,} are measured"
+        f"{logits.stored.name}: {logits.classes:,} classes, {logits.dtype_in_words()}\n"
+        f"{examples.labels.name}: {logits.count:,} examples, of which {tally.totals['examples']:,} are measured"
     )
 
 
 def _means(tally: Tally) -> RenderableType:
     usual, ours = tally.mean_losses
-    offset = tally.offset
+    offset, dtype = tally.offset, tally.examples.logits.coarsest_dtype
     layout = Table.grid(padding=(0, 2))
     layout.add_row("mean loss, usual form", f"{usual:.7g}")
     layout.add_row("mean loss, stable-softmax", f"{ours:.7g}")
@@ -91,17 +47,17 @@ def _means(tally: Tally) -> RenderableType:
         layout.add_row(
             "largest logit of a row", f"{offset.smallest:.6g} to {offset.largest:.6g}, {mean:.6g} on average"
         )
-        layout.add_row("spacing of the dtype there", f"up to {offset.spacing:.2g} ({tally.examples.coarsest_dtype})")
+        layout.add_row("spacing of the dtype there", f"up to {offset.spacing:.2g} ({dtype})")
     return layout
 
 
 def _leads(tally: Tally) -> Table:
     """Lay out the counts by the lead of the label."""
     title = f"The usual form by the lead of the label; off means by more than {TOLERANCE * 100:.0f} %"
-    layout = _table(title, *_HEADINGS)
+    layout = table(title, *_HEADINGS)
     layout.caption = (
         "Lead: the label's logit less the largest of the others.\n"
-        f"Usual form: logsumexp(z) - z_y of shifted logits, in {tally.examples.working_dtype}."
+        f"Usual form: logsumexp(z) - z_y of shifted logits, in {tally.examples.logits.working_dtype}."
     )
     layout.caption_justify = "left"
     bounds = [f"below {LEADS[0]}", *(f"{low} to {high}" for low, high in pairwise(LEADS))]
@@ -111,31 +67,27 @@ def _leads(tally: Tally) -> Table:
 
 
 def _worst(tally: Tally, exact: list[float]) -> Table:
-    layout = _table("Worst examples", "index", "label", "lead", "usual loss", "exact loss")
+    layout = table("Worst examples", "index", "label", "lead", "usual loss", "exact loss")
     for loss, value in zip(tally.worst, exact, strict=True):
         numbers = (f"{loss.lead:.4g}", f"{loss.usual:.3e}" if loss.usual else "0", f"{value:.3e}")
         layout.add_row(place(tally, loss.example), f"{loss.example.label:,}", *numbers)
     return layout
 
 
-def _table(title: str, *headings: str) -> Table:
-    columns = (Column(heading, justify="right") for heading in headings)
-    return Table(*columns, title=title, title_justify="left", title_style="bold", box=SIMPLE, show_edge=False)
-
-
-def _document(tally: Tally, exact: list[float]) -> dict[str, Any]:
-    examples, offset = tally.examples, tally.offset
-    usual, ours = map(_number, tally.mean_losses)
+def document(tally: Tally, exact: list[float]) -> dict[str, Any]:
+    """Return what a JSON document says; `exact` has the losses of the worst examples."""
+    logits, labels, offset = tally.examples.logits, tally.examples.labels, tally.offset
+    usual, ours = map(number, tally.mean_losses)
     bounds = [None, *LEADS, None]
     return {
         "version": __version__,
-        "logits": _stored(examples.logits),
-        "labels": _stored(examples.labels),
-        "axis": examples.axis,
-        "dtype": examples.dtype,
+        "logits": stored_item(logits.stored),
+        "labels": stored_item(labels),
+        "axis": logits.axis,
+        "dtype": logits.dtype,
         "ignore_index": tally.ignore_index,
-        "examples": examples.count,
-        "classes": examples.classes,
+        "examples": logits.count,
+        "classes": logits.classes,
         "measured": tally.totals["examples"],
         "mean_loss": {"usual": usual, "stable_softmax": ours},
         "leads": [
@@ -145,16 +97,16 @@ def _document(tally: Tally, exact: list[float]) -> dict[str, Any]:
         "found": {
             kind: {
                 "count": found.count,
-                "first": [{"index": examples.index(at), "label": label} for at, label in found.first],
+                "first": [{"index": logits.index(at), "label": label} for at, label in found.first],
             }
             for kind, found in tally.found.items()
         },
         "largest_logits": {
-            "smallest": _number(offset.smallest),
+            "smallest": number(offset.smallest),
             "mean": offset.total / offset.rows if offset.rows else None,
-            "largest": _number(offset.largest),
+            "largest": number(offset.largest),
             "spacing": offset.spacing,
-            "spacing_dtype": examples.coarsest_dtype,
+            "spacing_dtype": logits.coarsest_dtype,
             "coarse_rows": offset.coarse_rows,
         },
         "worst": [_worst_item(tally, loss, value) for loss, value in zip(tally.worst, exact, strict=True)],
@@ -164,19 +116,11 @@ def _document(tally: Tally, exact: list[float]) -> dict[str, Any]:
     }
 
 
-def _stored(array: Stored) -> dict[str, Any]:
-    return {"name": array.name, "shape": array.shape, "dtype": array.dtype.name}
-
-
 def _worst_item(tally: Tally, loss: Loss, exact: float) -> dict[str, Any]:
     return {
-        "index": tally.examples.index(loss.example.position),
+        "index": tally.examples.logits.index(loss.example.position),
         "label": loss.example.label,
-        "lead": _number(loss.lead),
-        "usual": _number(loss.usual),
+        "lead": number(loss.lead),
+        "usual": number(loss.usual),
         "exact": exact,
     }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

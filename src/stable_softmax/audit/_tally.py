@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from stable_softmax import softmax_crossentropy_with_logits, textbook
 from stable_softmax.audit._examples import Block, Example, Examples
+from stable_softmax.command_line.found import Found, is_off
 from stable_softmax.reference.bounds import PRECISIONS
 from stable_softmax.reference.exact import exact_rows
 
@@ -15,8 +16,6 @@ from stable_softmax.reference.exact import exact_rows
 LEADS = (0, 5, 10, 20, 40)
 #: The columns of the table: of the loss, and of the gradient at the label.
 COUNTS = ("examples", "loss_zero", "loss_off", "gradient_zero", "gradient_off")
-#: A value is off if it lacks more than this share.
-TOLERANCE = 0.01
 #: Logits are coarse where neighbouring numbers of their dtype lie further apart than this.
 COARSE = 0.01
 #: What an example may be, besides measured.
@@ -24,16 +23,8 @@ KINDS = (
     *("ignored", "label_out_of_range", "nan", "positive_infinity", "all_negative_infinity"),
     *("some_negative_infinity", "infinite_loss", "loss_below_range"),
 )
-#: How many are kept: of the worst examples, of the first ones of a kind, of those that are drawn.
-_WORST, _FIRST, _DRAWN = 10, 5, 600
-
-
-@dataclass
-class Found:
-    """How many examples of a kind there are, and the first of them."""
-
-    count: int = 0
-    first: list[Example] = field(default_factory=list)
+#: How many are kept: of the worst examples, and of those that are drawn.
+_WORST, _DRAWN = 10, 600
 
 
 @dataclass
@@ -89,7 +80,7 @@ class Tally:
 
     examples: Examples
     ignore_index: int | None = None
-    found: dict[str, Found] = field(default_factory=lambda: {kind: Found() for kind in KINDS})
+    found: dict[str, Found[Example]] = field(default_factory=lambda: {kind: Found() for kind in KINDS})
     offset: Offset = field(default_factory=Offset)
     table: NDArray[np.int64] = field(default_factory=lambda: np.zeros((len(LEADS) + 1, len(COUNTS)), dtype=np.int64))
     usual_total: float = 0.0
@@ -123,7 +114,7 @@ class Tally:
     def _counted_labels(self, block: Block) -> NDArray[np.bool]:
         """Count what is wrong with labels, and return where they can be used."""
         labels = block.labels
-        in_range = (labels >= 0) & (labels < self.examples.classes)
+        in_range = (labels >= 0) & (labels < self.examples.logits.classes)
         ignored = self._ignored(labels)
         self._find("ignored", block, ignored)
         self._find("label_out_of_range", block, ~in_range & ~ignored)
@@ -137,7 +128,7 @@ class Tally:
         self._find("positive_infinity", block, asked & (largest == np.inf))
         self._find("all_negative_infinity", block, asked & (largest == -np.inf))
         self._find("some_negative_infinity", block, asked & finite & (smallest == -np.inf))
-        self.offset.add(largest[asked & finite], self.examples.coarsest_dtype)
+        self.offset.add(largest[asked & finite], self.examples.logits.coarsest_dtype)
         return finite
 
     def _ignored(self, labels: NDArray[Any]) -> NDArray[np.bool]:
@@ -152,10 +143,10 @@ class Tally:
             block, losses = block.only(measured), Losses(*(values[measured] for values in losses))
         self.usual_total += float(np.sum(losses.usual, dtype=np.float64))
         self.our_total += float(np.sum(losses.ours, dtype=np.float64))
-        off = _is_off(losses.usual, losses.ours)
+        off = is_off(losses.usual, losses.ours)
         self._add_to_table(block, losses, off)
         self._keep_worst(block, losses, off)
-        chance = _DRAWN / max(self.examples.count, 1)
+        chance = _DRAWN / max(self.examples.logits.count, 1)
         kept = self._random.random(len(measured)) < chance
         self._drawn.append(Losses(*(values[kept] for values in losses)))
 
@@ -163,8 +154,8 @@ class Tally:
         usual_gradient = textbook.shifted_softmax(block.logits)[_at_labels(block)] - 1
         gradient = np.expm1(-losses.ours)
         # What a wider dtype has the range for.
-        lost = _is_below_range(losses) & (self.examples.working_dtype != "float64")
-        loss_off, gradient_off = off | lost, _is_off(usual_gradient, gradient) | lost
+        lost = _is_below_range(losses) & (self.examples.logits.working_dtype != "float64")
+        loss_off, gradient_off = off | lost, is_off(usual_gradient, gradient) | lost
         columns = (
             np.ones_like(off),
             loss_off & (losses.usual == 0),
@@ -188,9 +179,7 @@ class Tally:
         self.worst = sorted(self.worst, key=lambda loss: (loss.lost, loss.ours), reverse=True)[:_WORST]
 
     def _find(self, kind: str, block: Block, where: NDArray[np.bool]) -> None:
-        found, places = self.found[kind], np.flatnonzero(where)
-        found.count += len(places)
-        found.first += [block.example(place) for place in places[: _FIRST - len(found.first)].tolist()]
+        self.found[kind].add(where, block.example)
 
 
 def _losses(block: Block) -> Losses:
@@ -208,7 +197,3 @@ def _is_below_range(losses: Losses) -> NDArray[np.bool]:
 
 def _at_labels(block: Block) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.arange(len(block.labels)), block.labels
-
-
-def _is_off(values: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.bool]:
-    return np.abs(values - reference) > TOLERANCE * np.abs(reference)

@@ -10,6 +10,14 @@ import typer
 from rich.text import Text
 
 from stable_softmax import __version__
+from stable_softmax.command_line.output import (
+    check_destination,
+    console,
+    one_line_errors,
+    picture_suffixes,
+    progress,
+    write,
+)
 from stable_softmax.reference.bounds import Dtype
 from stable_softmax.report._cases import cases
 from stable_softmax.report._forms import OURS
@@ -23,7 +31,6 @@ from stable_softmax.report._measurement import (
     rows_of,
     title,
 )
-from stable_softmax.report._output import check_destination, console, one_line_errors, picture_suffixes, progress, write
 from stable_softmax.report._tables import CAPTION, case_table, legend, summary, table, verdict
 
 MORE = "More: --all, --case 'label leads by 20', --plot errors.png, --help."

@@ -1,4 +1,4 @@
-"""What both commands do with files, optional packages and errors."""
+"""What all commands do with files, optional packages and errors."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -9,7 +9,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
-from stable_softmax.report._output import UnusableError, first_line, required
+from stable_softmax.command_line.output import UnusableError, first_line, required
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
 _ACCEPTED = ".npy, .npz, .safetensors or a Zarr folder"

@@ -1,0 +1,42 @@
+"""Kinds of examples, how many there are of each and the first of them; values that are off."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stable_softmax.command_line.files import Stored
+
+#: How many are kept of a kind.
+_FIRST = 5
+
+#: A value is off if its error is more than this share.
+TOLERANCE = 0.01
+
+E = TypeVar("E")
+
+
+@dataclass
+class Found(Generic[E]):
+    """How many examples of a kind there are, and the first of them."""
+
+    count: int = 0
+    first: list[E] = field(default_factory=list)
+
+    def add(self, where: NDArray[Any], example: Callable[[int], E]) -> None:
+        """Count the examples of a block that are of the kind; `example` makes one of its place in the block."""
+        places = np.flatnonzero(where)
+        self.count += len(places)
+        self.first += [example(place) for place in places[: _FIRST - len(self.first)].tolist()]
+
+
+def is_off(values: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.bool]:
+    """Return where values are off."""
+    return np.asarray(np.abs(values - reference) > TOLERANCE * np.abs(reference))
+
+
+def gaps(name: str, stored: Stored) -> list[str]:
+    """Say whether a Zarr array lacks chunks, as after a job that was broken off."""
+    return [f"chunks of the {name} that are not stored, but filled in: {stored.gaps:,}"] if stored.gaps else []
