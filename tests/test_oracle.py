@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stable_softmax.reference.bounds import PRECISIONS, error_shares, representable
+from stable_softmax.reference.divergences import exact_divergences, exact_kl_divergence
 from stable_softmax.reference.exact import Exact, exact_rows
 
 pytestmark = pytest.mark.covering_on("numpy")
@@ -30,6 +31,19 @@ def test_equal_logits_give_equal_probabilities():
     assert exact.crossentropy.nearest[0] == math.log(3)
     # 1/3 = 0.010101... in binary: what the nearest double lacks is exactly 2**-54 / 3.
     np.testing.assert_array_equal(exact.softmax.lacking, np.full((1, 3), 2.0**-54 / 3))
+
+
+def test_kl_divergence_alone_is_that_of_all_divergences():
+    rows = np.random.default_rng(0).normal(size=(2, 5, 4)).round(1)
+    for logits, reference in zip(*rows, strict=True):
+        alone, (exact, _) = exact_kl_divergence(logits, reference), exact_divergences(logits[None], reference[None]).kl
+        np.testing.assert_array_equal(alone.nearest, exact.nearest[0])
+        np.testing.assert_array_equal(alone.lacking, exact.lacking[0])
+
+
+def test_kl_divergence_of_impossible_classes():
+    logits, reference = np.asarray([0.0, 0.0, -np.inf, 0.0]), np.asarray([0.0, 0.0, -np.inf, -np.inf])
+    assert exact_kl_divergence(logits, reference).nearest.item() == math.log(3 / 2)  # of 1/2 to 1/3
 
 
 def test_excluded_class_and_lone_class():

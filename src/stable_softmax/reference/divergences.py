@@ -41,6 +41,21 @@ def exact_divergences(logits: NDArray[Any], reference_logits: NDArray[Any], weig
     return ExactDivergences(*quantities)
 
 
+def exact_kl_divergence(logits: NDArray[Any], reference_logits: NDArray[Any]) -> Exact:
+    """Evaluate the KL divergence of one row alone, which is finite; logits may be -inf where it stays so."""
+    pairs = np.stack([logits, reference_logits], axis=1).astype(np.float64)
+    distinct, counts = np.unique(pairs, axis=0, return_counts=True)
+
+    def definition() -> list[list[arb]]:
+        z, w = ([arb(x) for x in column] for column in distinct.T.tolist())
+        log_p, log_q = _log_softmax(z, counts.tolist()), _log_softmax(w, counts.tolist())
+        terms = zip(counts.tolist(), log_p, log_q, strict=True)
+        return [[sum((n * b.exp() * (b - a) for n, a, b in terms if b.is_finite()), arb(0))]]
+
+    (result,) = evaluated(definition)
+    return Exact(result[0], result[1])
+
+
 def _exact_row(z: NDArray[Any], w: NDArray[Any], weight: float) -> list[tuple[Any, Any]]:
     pairs = np.stack([z, w], axis=1).astype(np.float64)
     distinct, places, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
@@ -64,13 +79,7 @@ def _definitions(z: list[arb], w: list[arb], counts: list[int], weight: arb) -> 
         terms = (n * a * b for n, a, b in zip(counts, weights, values, strict=True))
         return sum(terms, arb(0))
 
-    def logs(logits: list[arb]) -> list[arb]:
-        # Exponentials of large logits would overflow even here.
-        shift = max(logits, key=float)
-        total = sum((n * (x - shift).exp() for n, x in zip(counts, logits, strict=True)), arb(0))
-        return [x - shift - total.log() for x in logits]
-
-    log_p, log_q = logs(z), logs(w)
+    log_p, log_q = _log_softmax(z, counts), _log_softmax(w, counts)
     p, q = [x.exp() for x in log_p], [x.exp() for x in log_q]
     log_m = [(weight * b + (1 - weight) * a).log() for a, b in zip(p, q, strict=True)]
     entropy = -mean(p, log_p)
@@ -104,6 +113,13 @@ def _definitions(z: list[arb], w: list[arb], counts: list[int], weight: arb) -> 
         [other * b * (abs(x) + spread_q + apart) for b, x in zip(q, over_q, strict=True)],
         [entropy, kl, other * kl_q + own * kl_p],
     ]
+
+
+def _log_softmax(logits: list[arb], counts: list[int]) -> list[arb]:
+    # Exponentials of large logits would overflow even here.
+    shift = max(logits, key=float)
+    total = sum((n * (x - shift).exp() for n, x in zip(counts, logits, strict=True)), arb(0))
+    return [x - shift - total.log() for x in logits]
 
 
 def divergence_units(logits: NDArray[Any], reference_logits: NDArray[Any], working: Precision) -> NDArray[np.float64]:
