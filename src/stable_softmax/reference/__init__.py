@@ -1,1 +1,1 @@
-"""Exact arithmetic and the error bound, for the report, the audit, tests and benchmarks: private to the project."""
+"""Exact arithmetic and the error bound, for the commands, tests and benchmarks: private to the project."""
