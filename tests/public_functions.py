@@ -16,6 +16,9 @@ COMPARISONS = tuple(
     for kind in ("", "grad_", "value_and_grad_")
 )
 LINEAR = ("linear_softmax_crossentropy", "value_and_grad_linear_softmax_crossentropy")
+LINEAR_COMPARISONS = tuple(
+    f"{kind}linear_softmax_{name}" for name in ("entropy", "kl_divergence") for kind in ("", "value_and_grad_")
+)
 TEXTBOOK = [name for name in vars(textbook) if name.startswith(("unstable_", "shifted_", "crossentropy_via_"))]
 
 
@@ -50,7 +53,14 @@ def every_result(names, convert, count=12):
             for more in ({}, {"softcap": 5.0, "block_size": 5}):
                 result = getattr(stable_softmax, name)(z, weight, y, bias, reduction=reduction, **more, **options)
                 yield f"{name} {reduction} {more}", flat(result)
+    for name in LINEAR_COMPARISONS:
+        for given in ({}, {"softcap": 5.0, "block_size": 5}):
+            two = (z, weight) if "kl" in name else ()
+            result = getattr(stable_softmax, name)(vector, weight, *two, bias, where=where, **given)
+            yield f"{name} {given}", flat(result)
     if "probabilities" not in names:
+        masks = {name: options[name] for name in ("where", "ignore_index") if name in options}
+        yield "linear_softmax_summary", flat(stable_softmax.linear_softmax_summary(z, weight, y, bias, **masks))
         yield from of_statistics(z, y, convert, **options)
     if names:
         return
@@ -75,7 +85,9 @@ def of_statistics(z, y, convert, where=None, class_weights=None, z_loss=0.0, **o
 
 
 def flat(results):
-    """Return the arrays of nested tuples, without None."""
+    """Return the arrays of nested tuples and dicts, without None."""
+    if isinstance(results, dict):
+        results = tuple(results.values())
     if isinstance(results, tuple):
         return [array for result in results if result is not None for array in flat(result)]
     return [results]

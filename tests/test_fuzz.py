@@ -180,6 +180,9 @@ def fitting(library, shape, axis):
         "features": floats_in(library, (*examples, FEATURES), low=0.0),
         "weight": floats_in(library, (classes, FEATURES), low=0.0),
         "bias": floats_in(library, (classes,)),
+        "reference_features": floats_in(library, (*examples, FEATURES), low=0.0),
+        "reference_bias": floats_in(library, (classes,)),
+        "with_respect_to": st.sampled_from(["features", ("weight", "bias"), ()]),
     }
 
 
@@ -188,6 +191,9 @@ def calls(draw, function, library):
     """Draw the arguments of a call: all as they should be, or one or two of them anything, or every one."""
     shape = draw(st.sampled_from(SHAPES))
     known = fitting(library, shape, draw(st.sampled_from([-1, *range(-len(shape), 0)])))
+    known["reference_weight"] = (
+        known["weight"] if "features" in inspect.signature(function).parameters else st.just(0.3)
+    )
     parameters = inspect.signature(function).parameters.values()
     optional = [parameter.name for parameter in parameters if parameter.default is not parameter.empty]
     given_names = {parameter.name for parameter in parameters if parameter.default is parameter.empty}
@@ -213,7 +219,8 @@ def contents(library, value):
 
 
 def flattened(results):
-    """Yield the arrays of nested tuples, in which None stands for what does not apply."""
+    """Yield the arrays of nested tuples and dicts, in which None stands for what does not apply."""
+    results = tuple(results.values()) if isinstance(results, dict) else results
     if isinstance(results, tuple):
         for result in results:
             yield from flattened(result)
@@ -254,6 +261,8 @@ def test_each_odd_object_in_an_argument_of_a_good_call(library, function, name):
         "vector": library.logits(np.ones((2, 3)), "float32"),
         "features": library.logits(np.ones((2, FEATURES)), "float32"),
         "weight": library.logits(np.ones((3, FEATURES)), "float32"),
+        "reference_features": library.logits(np.zeros((2, FEATURES)), "float32"),
+        "reference_weight": library.logits(np.zeros((3, FEATURES)), "float32"),
     }
     parameters = inspect.signature(function).parameters.values()
     good = {parameter.name: good[parameter.name] for parameter in parameters if parameter.default is parameter.empty}

@@ -11,8 +11,9 @@ softmax_crossentropy_           the loss in nats, by default of each example
 with_logits
 grad_..., value_and_grad_...    its gradient, and both at once, by default of the mean over the batch
 hvp_..., hessian_diagonal_...   the Hessian times a vector, and its diagonal
-linear_..., value_and_grad_     the loss of projected features, and its gradients; the full logits are
-linear_...                      never materialized
+linear_..., value_and_grad_     the loss of projected features, and its gradients, and so for entropy and KL
+linear_...                      divergence; the full logits are never materialized
+linear_softmax_summary          loss, logsumexp, entropy and most probable class of projected features
 softmax_entropy,                of predictions, and of predictions from a reference, such as a teacher or an
 softmax_kl_divergence,          earlier policy; accurate where both nearly agree; with grad_... and
 softmax_js_divergence           value_and_grad_... of each
@@ -52,12 +53,21 @@ from stable_softmax._divergences import (
 )
 from stable_softmax._execution.workers import get_workers, set_workers
 from stable_softmax._linear import linear_softmax_crossentropy, value_and_grad_linear_softmax_crossentropy
+from stable_softmax._linear_divergences import (
+    LinearSummary,
+    linear_softmax_entropy,
+    linear_softmax_kl_divergence,
+    linear_softmax_summary,
+    value_and_grad_linear_softmax_entropy,
+    value_and_grad_linear_softmax_kl_divergence,
+)
 from stable_softmax._normalization import log_softmax, log_softmax_complement, logsumexp, softmax
 from stable_softmax._statistics import SoftmaxStatistics, softmax_statistics
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LinearSummary",
     "SoftmaxStatistics",
     "get_workers",
     "grad_softmax_crossentropy_with_logits",
@@ -67,6 +77,9 @@ __all__ = [
     "hessian_diagonal_softmax_crossentropy_with_logits",
     "hvp_softmax_crossentropy_with_logits",
     "linear_softmax_crossentropy",
+    "linear_softmax_entropy",
+    "linear_softmax_kl_divergence",
+    "linear_softmax_summary",
     "log_softmax",
     "log_softmax_complement",
     "logsumexp",
@@ -79,6 +92,8 @@ __all__ = [
     "softmax_statistics",
     "textbook",
     "value_and_grad_linear_softmax_crossentropy",
+    "value_and_grad_linear_softmax_entropy",
+    "value_and_grad_linear_softmax_kl_divergence",
     "value_and_grad_softmax_crossentropy_with_logits",
     "value_and_grad_softmax_entropy",
     "value_and_grad_softmax_js_divergence",

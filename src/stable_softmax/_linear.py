@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from stable_softmax._arguments.options import Options
-from stable_softmax._arguments.projection import LinearLoss, linear_loss_of
+from stable_softmax._arguments.projection import Projected, Sweep, projected_loss
 from stable_softmax._arguments.types import AnyArray, Array, Reduction
 from stable_softmax._execution import sweep
 from stable_softmax._execution.run import total
@@ -84,10 +84,8 @@ def linear_softmax_crossentropy(
         reduction=reduction,
         dtype=dtype,
     )
-    loss = linear_loss_of(features, weight, reference_answers, bias, options, softcap=softcap, block_size=block_size)
-    if reduction == "none":
-        return _losses_of_examples(loss, sweep.losses(loss.lib, *loss.arrays, settings=loss.settings))
-    return _result(loss, sweep.total(loss.lib, *loss.arrays, settings=loss.settings), loss.layout.dtype)
+    how = Sweep({"softcap": softcap}, block_size)
+    return value_of(projected_loss(features, weight, reference_answers, bias, options, how))
 
 
 @overload
@@ -198,32 +196,41 @@ def value_and_grad_linear_softmax_crossentropy(
         reduction=reduction,
         dtype=dtype,
     )
-    loss = linear_loss_of(
-        features,
-        weight,
-        reference_answers,
-        bias,
-        options,
-        softcap=softcap,
-        block_size=block_size,
-        with_respect_to=with_respect_to,
-    )
-    values, gradients = sweep.losses_and_gradients(loss.lib, *loss.arrays, settings=loss.settings)
-    if reduction == "none":
-        value = _losses_of_examples(loss, values)
+    how = Sweep({"softcap": softcap}, block_size, with_respect_to)
+    loss, gradients = value_and_gradients_of(projected_loss(features, weight, reference_answers, bias, options, how))
+    of_features, of_weight, of_bias = (*gradients, None)[:3]
+    return loss, (of_features, of_weight, of_bias)
+
+
+def value_of(given: Projected) -> Any:
+    """Return the values of the examples, or their reduction."""
+    lib, settings = given.lib, given.settings
+    if given.reduction == "none":
+        return of_examples(given, sweep.values(lib, *given.arrays, settings=settings))
+    return _result(given, sweep.total(lib, *given.arrays, settings=settings), given.layout.dtype)
+
+
+def value_and_gradients_of(given: Projected) -> tuple[Any, list[Any]]:
+    """Return the values of the examples or their reduction, and the gradients with respect to each array of a model."""
+    columns, gradients = sweep.values_and_gradients(given.lib, *given.arrays, settings=given.settings)
+    if given.reduction == "none":
+        value = of_examples(given, columns)
     else:
-        value = _result(loss, total(loss.lib, values), loss.layout.dtype)
-    results = [g if g is None else _result(loss, g, own) for g, own in zip(gradients, loss.dtypes, strict=True)]
-    of_features, of_weight, of_bias = (*results, None)[:3]
-    if of_features is not None:
-        of_features = loss.lib.xp.reshape(of_features, tuple(features.shape))
-    return value, (of_features, of_weight, of_bias)
+        value = _result(given, total(given.lib, columns), given.layout.dtype)
+    results = zip(gradients, given.shapes, given.dtypes, strict=True)
+    return value, [None if gradient is None else _in_shape(given, gradient, *like) for gradient, *like in results]
 
 
-def _losses_of_examples(loss: LinearLoss, losses: Any) -> Any:
-    return _result(loss, loss.lib.xp.reshape(losses, loss.layout.shape[:-1]), loss.layout.dtype)
+def of_examples(given: Projected, column: Any) -> Any:
+    """Return a column, with one entry for each row, in the shape of the examples and in the dtype of the result."""
+    return _result(given, given.lib.xp.reshape(column, given.layout.shape[:-1]), given.layout.dtype)
 
 
-def _result(loss: LinearLoss, values: Any, dtype: Any) -> Any:
-    values = loss.lib.convert(values, dtype)
-    return values if values.ndim else loss.lib.result(values)
+def _in_shape(given: Projected, gradient: Any, shape: tuple[Any, ...], dtype: Any) -> Any:
+    gradient = _result(given, gradient, dtype)
+    return gradient if tuple(gradient.shape) == shape else given.lib.xp.reshape(gradient, shape)
+
+
+def _result(given: Projected, values: Any, dtype: Any) -> Any:
+    values = given.lib.convert(values, dtype)
+    return values if values.ndim else given.lib.result(values)

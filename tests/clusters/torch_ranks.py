@@ -20,10 +20,13 @@ from stable_softmax import (
     hessian_diagonal_softmax_crossentropy_with_logits,
     hvp_softmax_crossentropy_with_logits,
     linear_softmax_crossentropy,
+    linear_softmax_kl_divergence,
+    linear_softmax_summary,
     softmax_crossentropy_with_logits,
     softmax_statistics,
     textbook,
     value_and_grad_linear_softmax_crossentropy,
+    value_and_grad_linear_softmax_kl_divergence,
     value_and_grad_softmax_crossentropy_with_logits,
 )
 
@@ -92,6 +95,10 @@ def all_results(z, y, where, weights, targets, vector, features, head):
         yield from (loss, *gradients)
         yield linear_softmax_crossentropy(features, head, answers, **options, reduction="none")
         yield from slopes(partial(linear_softmax_crossentropy, **options), features, head, answers, weights)
+    divergence, gradients = value_and_grad_linear_softmax_kl_divergence(features, head, features, head, where=where)
+    yield from (divergence, *gradients.values())
+    yield from slopes(linear_softmax_kl_divergence, features, head, features.cos(), head.cos())
+    yield linear_softmax_summary(features, head, y, ignore_index=3).entropy
     for name in ("unstable_crossentropy", "crossentropy_via_probabilities", "shifted_crossentropy"):
         yield getattr(textbook, name)(z, y)
     for name in ("unstable_gradient", "shifted_gradient"):

@@ -197,6 +197,8 @@ def test_product_statistics_and_projection(run):
     assert_as_numpy(
         run, lambda z, w, y: linear(z, w, y, with_respect_to=("features", "weight")), finite, finite, IDS[:4] % 4
     )
+    divergence = stable_softmax.value_and_grad_linear_softmax_kl_divergence
+    assert_as_numpy(run, lambda z, w: tuple(divergence(z, w, w, z)[1].values()), finite, finite + 1)
 
 
 def test_errors(run):

@@ -45,7 +45,7 @@ def compared(
         reference_logits,
         where=None if where is None else where_of(lib, where, layout),
         divisor=number_of_examples(lib, logits, layout) if divisor is None else divisor,
-        reference_weight=None if reference_weight is None else _checked_weight(reference_weight),
+        reference_share=None if reference_weight is None else _checked_weight(reference_weight),
     )
     return Compared(lib, layout, logits, comparison, "examples" if reduction == "none" else "total")
 

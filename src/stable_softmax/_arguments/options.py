@@ -62,6 +62,18 @@ class Options(NamedTuple):
     dtype: Any
 
 
+NO_OPTIONS = Options(
+    where=None,
+    class_weights=None,
+    example_weights=None,
+    label_smoothing=0.0,
+    ignore_index=None,
+    z_loss=0.0,
+    reduction="none",
+    dtype=None,
+)
+
+
 def loss_of(logits: Any, reference_answers: Any, axis: int | tuple[int, ...], options: Options, **vector: Any) -> Loss:
     """Check all arguments of a loss, and the vector of a Hessian product."""
     given = {"logits": logits, "reference_answers": reference_answers, **vector}

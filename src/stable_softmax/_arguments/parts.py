@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from stable_softmax._arguments.answers import ShapeAndDtype, check_shape_of_ids, class_ids_of
 from stable_softmax._arguments.arrays import index_of, layout_along, where_of
 from stable_softmax._arguments.options import (
+    NO_OPTIONS,
     Options,
     check_reduction,
     checked_class_weights,
@@ -23,17 +24,6 @@ from stable_softmax._libraries import is_array
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.labels import relative_ids
 from stable_softmax._maths.targets import is_off
-
-_NONE = Options(
-    where=None,
-    class_weights=None,
-    example_weights=None,
-    label_smoothing=0.0,
-    ignore_index=None,
-    z_loss=0.0,
-    reduction="none",
-    dtype=None,
-)
 
 
 class LogitsOfPart(NamedTuple):
@@ -54,7 +44,7 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
     first_array = first_class if is_array(first_class) else None
     given = {"logits": logits, "reference_answers": reference_answers, "first_class": first_array}
     given = {name: array for name, array in given.items() if array is not None or name == "logits"}
-    lib, own, checked = with_own_arrays(given, _NONE._replace(**options))
+    lib, own, checked = with_own_arrays(given, NO_OPTIONS._replace(**options))
     logits, answers, first_array = own["logits"], own.get("reference_answers"), own.get("first_class")
     if first_array is None:
         _check_range(lib, first_class)
@@ -90,7 +80,7 @@ def criterion_of_losses(
 ) -> Criterion:
     """Check the options of the loss of statistics, and put them with those that the statistics have."""
     check_reduction(reduction)
-    lib, own, options = with_own_arrays({"maximum": maximum}, _NONE._replace(z_loss=z_loss))
+    lib, own, options = with_own_arrays({"maximum": maximum}, NO_OPTIONS._replace(z_loss=z_loss))
     dtype = maximum.dtype
     examples = Layout(tuple(own["maximum"].shape), (), dtype, dtype)
     weights = [weight for weight in (example_weight, class_weight) if weight is not None]

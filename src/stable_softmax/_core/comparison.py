@@ -13,5 +13,5 @@ class Comparison(NamedTuple):
     where: Any = None
     #: Divisor of values and gradients.
     divisor: Any = 1
-    #: The weight of the reference in the mixture that a Jensen-Shannon divergence compares with; None for others.
-    reference_weight: float | None = None
+    #: The share of the reference in the mixture that a Jensen-Shannon divergence compares with; None for others.
+    reference_share: float | None = None

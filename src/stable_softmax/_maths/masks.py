@@ -54,7 +54,7 @@ def of_kept_classes(
 
     Values are 0 where it keeps no class, and gradients are 0 for classes that it excludes.
     """
-    options = {} if given.reference_weight is None else {"weight": given.reference_weight}
+    options = {} if given.reference_share is None else {"weight": given.reference_share}
     arrays = [logits]
     if given.reference_logits is not None:
         arrays.append(lib.convert(given.reference_logits, logits.dtype))

@@ -30,17 +30,17 @@ def gradients_of(
 ) -> tuple[list[Any], list[Any]]:
     """Return the gradient with respect to features, and those with respect to weight and bias, from that of the logits.
 
-    Gradients that are not wanted are left out; `wanted` has a third entry if there is a bias. Those of weight and bias
-    are added to `sums`, unless it is None.
+    Gradients that are not wanted are left out. Those of weight and bias are added to the first of `sums`, unless it is
+    None.
     """
-    wants_features, wants_weight, *wants_bias = wanted
+    wants_features, wants_weight, wants_bias = wanted
     before = iter(sums or (None, None))
     of_features, totals = [], []
     if wants_features:
         of_features.append(lib.contract(gradient, weight, (1, 0), gradient.dtype, features))
     if wants_weight:
         totals.append(lib.contract(gradient, features, (0, 0), gradient.dtype, weight, next(before)))
-    if any(wants_bias):
+    if wants_bias:
         totals.append(lib.add_to(next(before), accurate_sum(lib, gradient, (0,))[0, :]))
     return of_features, totals
 
