@@ -27,6 +27,15 @@ LOGSUMEXP = Kernel(
     "rows",
     pieces=Pieces(pieces.part_of_logsumexp, merging.merged, rows=pieces.logsumexp_of_part),
 )
+LOGSUMEXP_AND_SIGN = Kernel(
+    partial(masks.with_sign, masks.masked_logsumexp),
+    "rows",
+    "rows",
+    pieces=Pieces(pieces.part_of_logsumexp, merging.merged, rows=partial(masks.with_sign, pieces.logsumexp_of_part)),
+)
+# Operands: the mask, or None, and the weights.
+WEIGHTED_LOGSUMEXP = Kernel(masks.weighted_logsumexp, "rows")
+WEIGHTED_LOGSUMEXP_AND_SIGN = Kernel(masks.weighted_logsumexp_and_sign, "rows", "rows")
 # Operand: the criterion.
 LOSSES = Kernel(
     objective.losses,

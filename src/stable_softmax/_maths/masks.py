@@ -7,7 +7,7 @@ from typing import Any
 from stable_softmax._core import trees
 from stable_softmax._core.comparison import Comparison
 from stable_softmax._libraries.standard import Library
-from stable_softmax._maths import normalization
+from stable_softmax._maths import normalization, weighted
 from stable_softmax._maths.axes import along_one_axis, can_merge
 
 
@@ -20,6 +20,35 @@ def masked_logsumexp(lib: Library, logits: Any, where: Any, axes: tuple[int, ...
     any_left = lib.xp.any(where, axis=axes, keepdims=True)
     totals = _along(lib, normalization.logsumexp, _masked(lib, logits, where, any_left), axes=axes)
     return lib.xp.where(any_left, totals, -lib.xp.inf)
+
+
+def with_sign(function: Callable[..., Any], lib: Library, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    """Return a logsumexp that a function gives, and the sign of the sum: 1, or 0 for -inf."""
+    totals = function(lib, *arguments, **options)
+    return totals, lib.without_gradient(lib.xp.where(totals > -lib.xp.inf, 1.0, lib.xp.exp(totals)))
+
+
+def weighted_logsumexp(lib: Library, logits: Any, given: tuple[Any, Any], axes: tuple[int, ...]) -> Any:
+    """Return the logarithm of a weighted sum of exponentials; NaN where the sum is negative."""
+    totals, sign = weighted_logsumexp_and_sign(lib, logits, given, axes)
+    return lib.nan_where(sign < 0, totals)
+
+
+def weighted_logsumexp_and_sign(
+    lib: Library, logits: Any, given: tuple[Any, Any], axes: tuple[int, ...]
+) -> tuple[Any, Any]:
+    """Return the logarithm of the magnitude of a weighted sum of the classes that `where` keeps, and its sign."""
+    where, weights = given
+    if 0 in logits.shape and _is_empty(logits, axes):
+        nothing = lib.xp.sum(logits, axis=axes, keepdims=True)
+        return nothing - lib.xp.inf, nothing
+    weights = lib.convert(weights, logits.dtype)
+    if where is not None:
+        logits, weights = lib.xp.where(where, logits, 0), lib.xp.where(where, weights, 0)
+    if len(axes) > 1:  # which are made one only if both arrays have them
+        weights = lib.xp.broadcast_to(weights, tuple(logits.shape))
+    totals, sign = _along(lib, weighted.logarithm_and_sign, logits, weights, axes=axes)
+    return totals, lib.without_gradient(sign)
 
 
 def normalized(
