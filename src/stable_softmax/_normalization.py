@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
-from stable_softmax._arguments.arrays import layout_of, where_of
+from stable_softmax._arguments.arrays import broadcast_shape, layout_of, weights_of, where_of
 from stable_softmax._arguments.types import AnyArray, Array, Axis
 from stable_softmax._core.kernel import Kernel
 from stable_softmax._core.layout import Result
@@ -49,7 +49,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     >>> softmax(np.asarray([1000.0, 1000.0, -np.inf]))
     array([0.5, 0.5, 0. ])
     """
-    return _run(kernels.SOFTMAX, logits, axis, where, dtype)
+    return _run(kernels.SOFTMAX, logits, axis, where, dtype)[0]
 
 
 def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
@@ -81,7 +81,7 @@ def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None
     >>> log_softmax(np.asarray([50.0, 0.0]))
     array([-1.92874985e-22, -5.00000000e+01])
     """
-    return _run(kernels.LOG_SOFTMAX, logits, axis, where, dtype)
+    return _run(kernels.LOG_SOFTMAX, logits, axis, where, dtype)[0]
 
 
 def log_softmax_complement(
@@ -116,25 +116,79 @@ def log_softmax_complement(
     >>> log_softmax_complement(np.asarray([50.0, 0.0]))
     array([-5.00000000e+01, -1.92874985e-22])
     """
-    return _run(kernels.LOG_COMPLEMENT, logits, axis, where, dtype)
+    return _run(kernels.LOG_COMPLEMENT, logits, axis, where, dtype)[0]
+
+
+@overload
+def logsumexp(
+    logits: Array,
+    axis: Axis = -1,
+    *,
+    weights: AnyArray | None = None,
+    return_sign: Literal[False] = False,
+    where: AnyArray | None = None,
+    keepdims: bool = False,
+    dtype: Any = None,
+) -> Array: ...
+
+
+@overload
+def logsumexp(
+    logits: Array,
+    axis: Axis = -1,
+    *,
+    weights: AnyArray | None = None,
+    return_sign: Literal[True],
+    where: AnyArray | None = None,
+    keepdims: bool = False,
+    dtype: Any = None,
+) -> tuple[Array, Array]: ...
+
+
+@overload
+def logsumexp(
+    logits: Array,
+    axis: Axis = -1,
+    *,
+    weights: AnyArray | None = None,
+    return_sign: bool,
+    where: AnyArray | None = None,
+    keepdims: bool = False,
+    dtype: Any = None,
+) -> Array | tuple[Array, Array]: ...
 
 
 def logsumexp(
-    logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, keepdims: bool = False, dtype: Any = None
-) -> Array:
-    """Return the logarithm of the sum of the exponentials of `logits`.
+    logits: Array,
+    axis: Axis = -1,
+    *,
+    weights: AnyArray | None = None,
+    return_sign: bool = False,
+    where: AnyArray | None = None,
+    keepdims: bool = False,
+    dtype: Any = None,
+) -> Array | tuple[Array, Array]:
+    """Return the logarithm of the sum of the exponentials of `logits`, each times its weight.
 
     Parameters
     ----------
     logits, axis, where, dtype
-        As for `softmax`.
+        As for `softmax`. The computation uses at least the dtype of floating-point `weights`, too.
+    weights : array that broadcasts with `logits`, optional
+        What to multiply the exponentials by, of any real floating or integer dtype and of any sign. A class of weight 0
+        does not count, whatever its logit is.
+    return_sign : bool
+        Whether to return the logarithm of the magnitude of the sum, and the sign of the sum.
     keepdims : bool
         Whether to keep the reduced axes, with length 1.
 
     Returns
     -------
-    array of the shape of `logits` without `axis`
-        In nats. -inf if all logits are -inf (with derivative 0) or none is left; +inf if one is +inf; NaN for NaN.
+    array of the shape of `logits`, or of `logits` and `weights` broadcast, without `axis`
+        In nats. -inf if the sum is 0: all logits are -inf (with derivative 0), none is left, or terms cancel; +inf if
+        one is +inf; NaN for NaN, for terms of +inf and -inf, and, without `return_sign`, for a negative sum.
+    sign : array of the same shape and dtype, if `return_sign`
+        1, -1, or 0 for a sum of 0; NaN where the logarithm is NaN. It has no derivative.
 
     Raises
     ------
@@ -143,23 +197,49 @@ def logsumexp(
 
     Notes
     -----
-    ``max(z) + log1p(sum of exp(z - max(z)) without the maximum's own 1)``.
+    ``max(z) + log1p(sum of exp(z - max(z)) without the maximum's own 1)``, and likewise with weights, where the largest
+    term takes the place of the maximum: docs/numerics.md has the formula, and its bound.
 
     Examples
     --------
     >>> import numpy as np
     >>> float(logsumexp(np.asarray([1000.0, 1000.0])))
     1000.6931471805599
+    >>> logarithm, sign = logsumexp(np.asarray([1000.0, 1000.0]), weights=np.asarray([1.0, -3.0]), return_sign=True)
+    >>> float(logarithm), float(sign)
+    (1000.6931471805599, -1.0)
     """
     if not isinstance(keepdims, bool):
         raise TypeError(f"keepdims must be True or False, not {keepdims!r}")
-    return _run(kernels.LOGSUMEXP, logits, axis, where, dtype, "rows" if keepdims else "examples")
+    if not isinstance(return_sign, bool):
+        raise TypeError(f"return_sign must be True or False, not {return_sign!r}")
+    rows: Result = "rows" if keepdims else "examples"
+    if weights is not None:
+        results = _run_with_weights(logits, weights, axis, where, dtype, rows, return_sign)
+    else:
+        kernel = kernels.LOGSUMEXP_AND_SIGN if return_sign else kernels.LOGSUMEXP
+        results = _run(kernel, logits, axis, where, dtype, rows)
+    return results if return_sign else results[0]
 
 
-def _run(kernel: Kernel, logits: Any, axis: Axis, where: Any, dtype: Any, rows: Result = "rows") -> Any:
+def _run_with_weights(
+    logits: Any, weights: Any, axis: Axis, where: Any, dtype: Any, rows: Result, return_sign: bool
+) -> Any:
+    given = {"logits": logits, "weights": weights}
+    lib, own = common_library(given if where is None else given | {"where": where})
+    logits, weights = own["logits"], own["weights"]
+    shape = broadcast_shape("weights", tuple(weights.shape), tuple(logits.shape))
+    weights, layout = weights_of(lib, weights, layout_of(lib, shape, logits.dtype, axis, dtype))
+    if tuple(logits.shape) != shape:
+        logits = lib.xp.broadcast_to(logits, shape)
+    operands = None if where is None else where_of(lib, own["where"], layout), weights
+    kernel = kernels.WEIGHTED_LOGSUMEXP_AND_SIGN if return_sign else kernels.WEIGHTED_LOGSUMEXP
+    return run(kernel, lib, layout, logits, operands, rows)
+
+
+def _run(kernel: Kernel, logits: Any, axis: Axis, where: Any, dtype: Any, rows: Result = "rows") -> tuple[Any, ...]:
     lib, own = common_library({"logits": logits} if where is None else {"logits": logits, "where": where})
     logits = own["logits"]
     layout = layout_of(lib, tuple(logits.shape), logits.dtype, axis, dtype)
     where = None if where is None else where_of(lib, own["where"], layout)
-    (result,) = run(kernel, lib, layout, logits, where, rows)
-    return result
+    return run(kernel, lib, layout, logits, where, rows)

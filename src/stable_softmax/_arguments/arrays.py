@@ -70,6 +70,29 @@ def where_of(lib: Library, where: Any, layout: Layout) -> Any:
     return where
 
 
+def weights_of(lib: Library, weights: Any, layout: Layout) -> tuple[Any, Layout]:
+    """Check the dtype of the weights of terms, and return them with as many dimensions as the logits, and the layout.
+
+    The dtype of the computation is no narrower than theirs, unless they are integers.
+    """
+    if lib.is_of_kind(weights.dtype, "bool"):
+        raise TypeError("weights must have a real floating-point or integer dtype, not bool: pass a mask as where")
+    own = at_least(lib, layout, "weights", weights.dtype)
+    for _ in range(len(layout.shape) - weights.ndim):
+        weights = lib.expand_dims(weights, 0)
+    return weights, layout if lib.is_of_kind(weights.dtype, "integral") else own
+
+
+def broadcast_shape(name: str, shape: tuple[Any, ...], logits_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the shape that logits and another array of this name and shape broadcast to."""
+    ndim = max(len(shape), len(logits_shape))
+    given, own = ((1,) * (ndim - len(lengths)) + lengths for lengths in (shape, logits_shape))
+    lengths = [other if length == 1 else length for length, other in zip(own, given, strict=True)]
+    if any(other not in (1, length) for length, other in zip(lengths, given, strict=True)):
+        raise ValueError(f"{name} must broadcast with logits' shape {logits_shape}, but its shape is {shape}")
+    return tuple(lengths)
+
+
 def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if type(axis) is int and -ndim <= axis < ndim:
         return (axis % ndim,)
