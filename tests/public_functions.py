@@ -38,6 +38,9 @@ def every_result(names, convert, count=12):
         function = getattr(stable_softmax, name)
         for given in ({}, {"axis": 0}, {"axis": None}, {"dtype": "float32"}):
             yield f"{name} {given}", flat(function(z, where=where, **given))
+    for weights in (None, convert(np.asarray([1.0, -2, 0, 3]))):
+        given = {"weights": weights, "where": where}
+        yield "weighted logsumexp", flat(stable_softmax.logsumexp(z, **given, return_sign=True))
     for name in COMPARISONS:
         compared = (z,) if name.endswith("entropy") else (z, vector)
         for given in ({}, {"dtype": "float32"}):

@@ -88,6 +88,21 @@ def normalizations():
         yield f"{name}, grad", ("logits",), lambda arrays, t=total: jax.grad(t)(arrays["logits"])
 
 
+def weighted_sums():
+    def called(arrays):
+        return stable_softmax.logsumexp(
+            arrays["logits"], weights=jnp.cos(arrays["logits"]), where=arrays["where"], return_sign=True
+        )
+
+    def curvature(arrays):
+        given = arrays["logits"], arrays["class_weights"]
+        gradient = jax.grad(lambda z, w: jnp.sum(stable_softmax.logsumexp(z, weights=w)), (0, 1))
+        return jax.jvp(gradient, given, tuple(map(jnp.cos, given)))
+
+    yield "logsumexp, weights", ("logits", "where"), called
+    yield "logsumexp, weights, curvature", ("logits", "class_weights"), curvature
+
+
 def comparisons():
     """Probabilities take the place of reference logits."""
     needed = ("logits", "probabilities", "where")
@@ -107,7 +122,10 @@ def comparisons():
         yield f"{name}, curvature", needed[:count], curvature
 
 
-FUNCTIONS = {name: (needed, function) for name, needed, function in [*normalizations(), *losses(), *comparisons()]}
+FUNCTIONS = {
+    name: (needed, function)
+    for name, needed, function in [*normalizations(), *weighted_sums(), *losses(), *comparisons()]
+}
 
 
 def all_of(functions):
@@ -123,7 +141,7 @@ SOME = all_of(
     {
         name: FUNCTIONS[name]
         for name in FUNCTIONS
-        if "all, ids" in name or name in ("curvature", "js_divergence", *NORMALIZATIONS)
+        if "all, ids" in name or name in ("curvature", "js_divergence", "logsumexp, weights", *NORMALIZATIONS)
     }
 )
 

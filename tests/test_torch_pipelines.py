@@ -44,6 +44,8 @@ FUNCTIONS = {
     "log_softmax": lambda z, _: stable_softmax.log_softmax(z),
     "log_softmax_complement": lambda z, _: stable_softmax.log_softmax_complement(z),
     "logsumexp": lambda z, _: stable_softmax.logsumexp(z),
+    "logsumexp, weights": lambda z, _: stable_softmax.logsumexp(z, weights=z.sin(), return_sign=True)[0],
+    "logsumexp, weights of classes": lambda z, _: stable_softmax.logsumexp(z, weights=weights_for(z)),
     "softmax, where": lambda z, _: stable_softmax.softmax(z, where=torch.ones_like(z).bool()),
     "losses": softmax_crossentropy_with_logits,
     "mean loss": lambda z, y: softmax_crossentropy_with_logits(z, y, reduction="mean"),

@@ -88,6 +88,8 @@ def assert_as_known(function, *arrays):
 
 def test_normalizations():
     assert_as_known(lambda z: [f(z) for f in (stable_softmax.softmax, stable_softmax.logsumexp)], LOGITS)
+    assert_as_known(lambda z: stable_softmax.logsumexp(z, weights=z, return_sign=True), LOGITS)
+    assert_as_known(lambda z, w: [stable_softmax.logsumexp(z, weights=w)], LOGITS, np.asarray([1.0, -2, 0]))
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "z_loss": 0.1}, {"ignore_index": 1}], ids=str)

@@ -30,6 +30,8 @@ def single_precision_stays(logits: Single, class_ids: NDArray[np.int64], mask: N
     assert_type(softmax(logits, axis=(0, 1), where=mask), Single)
     assert_type(log_softmax(logits, None), Single)
     assert_type(logsumexp(logits, where=mask, keepdims=True), Single)
+    assert_type(logsumexp(logits, weights=np.ones(3)), Single)
+    assert_type(logsumexp(logits, weights=np.ones(3), return_sign=True), tuple[Single, Single])
     assert_type(softmax_crossentropy_with_logits(logits, class_ids, 1, reduction="mean"), Single)
     assert_type(grad_softmax_crossentropy_with_logits(logits, class_ids, where=mask, ignore_index=-100), Single)
     assert_type(hessian_diagonal_softmax_crossentropy_with_logits(logits, class_ids, z_loss=0.1), Single)
@@ -67,8 +69,9 @@ def names_are_there(logits: Single) -> None:
 def what_is_no_array_is_refused(logits: Single, class_ids: NDArray[np.int64]) -> None:
     softmax("abc")  # type: ignore[type-var]
     softmax([1.0, 2.0])  # type: ignore[type-var]
-    logsumexp(1.0)  # type: ignore[type-var]
+    logsumexp(1.0)  # type: ignore[call-overload]
     softmax(logits, where=[True])  # type: ignore[arg-type]
+    logsumexp(logits, weights=[1.0])  # type: ignore[call-overload]
     softmax_crossentropy_with_logits(logits, [0, 1])  # type: ignore[arg-type]
     softmax_crossentropy_with_logits(logits, class_ids, reduction="average")  # type: ignore[arg-type]
     softmax_crossentropy_with_logits(logits, class_ids, -1, None)  # type: ignore[call-arg]

@@ -127,6 +127,11 @@ def test_entropy_and_divergences(run):
     assert_as_numpy(run, all_functions, LOGITS, (0.9 * LOGITS[::-1]).astype(np.float32))
 
 
+def test_weighted_sums(run):
+    for weights in (WEIGHTS, np.asarray([1, -2, 0, 3, -1], np.float32), LOGITS[::-1].copy()):
+        assert_as_numpy(run, lambda z, w: stable_softmax.logsumexp(z, weights=w, return_sign=True), LOGITS, weights)
+
+
 def test_sums_of_many_classes_are_within_the_bound(run):
     """Of which some libraries add up one after another, along an axis that is not the last."""
     classes = 10**5
