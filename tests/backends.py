@@ -75,7 +75,9 @@ class Backend:
         return self._as_numpy(self.bound(function, **options)(*arrays))
 
     def _as_numpy(self, results):
-        """Return NumPy arrays for arrays, nested tuples of them, and None among these."""
+        """Return NumPy arrays for arrays, nested tuples and dicts of them, and None among these."""
+        if isinstance(results, dict):
+            results = tuple(results.values())
         if isinstance(results, tuple):
             return tuple(map(self._as_numpy, results))
         return None if results is None else self.numpy(results)

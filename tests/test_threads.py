@@ -35,6 +35,8 @@ def shared_inputs(backend, dtype):
         "vector": (EXAMPLES, CLASSES),
         "features": (EXAMPLES, FEATURES),
         "weight": (CLASSES, FEATURES),
+        "reference_features": (EXAMPLES, FEATURES),
+        "reference_weight": (CLASSES, FEATURES),
     }
     inputs = {name: backend.logits(rng.normal(size=shape) * 20, dtype) for name, shape in shapes.items()}
     inputs["reference_answers"] = backend.array(rng.integers(0, CLASSES, size=EXAMPLES))

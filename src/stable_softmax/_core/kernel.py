@@ -26,7 +26,9 @@ class Kernel:
     All functions get the library of the arrays, and the logits in the dtype of the computation.
     """
 
-    def __init__(self, whole: Callable[..., Any], *results: Result, pieces: Pieces | None = None) -> None:
+    def __init__(
+        self, whole: Callable[..., Any], *results: Result, pieces: Pieces | None = None, block_divisor: int = 1
+    ) -> None:
         #: (lib, logits, operands, axes=, into=) -> one array, or a tuple of several results. The result with one
         #: entry for each class may be written into the memory `into`.
         self.whole = whole
@@ -36,5 +38,7 @@ class Kernel:
             for rows in ("rows", "examples", "total")
         }
         self.pieces = pieces
+        #: By how much blocks should be smaller than the library's usual ones, where there are many temporary arrays.
+        self.block_divisor = block_divisor
         #: The same kernel without pieces.
-        self.on_whole_rows = self if pieces is None else Kernel(whole, *results)
+        self.on_whole_rows = self if pieces is None else Kernel(whole, *results, block_divisor=block_divisor)

@@ -1,15 +1,13 @@
 """Runs a kernel on arrays in memory, in blocks of rows that fit the processor's cache with temporary arrays."""
 
 import math
-from functools import cache
 from typing import Any
-
-import numpy as np
 
 from stable_softmax._core import layout as layouts
 from stable_softmax._core import trees
 from stable_softmax._core.kernel import Kernel
-from stable_softmax._core.layout import BLOCK_BYTES, Block, Layout, Result, block_of, blocks_of, is_short
+from stable_softmax._core.layout import Block, Layout, Result, block_of, blocks_of, is_short
+from stable_softmax._core.memory import keep_freed_memory
 from stable_softmax._execution.rows import run_on_rows, stored_results, sum_of_all
 from stable_softmax._execution.workers import for_each, get_workers
 from stable_softmax._libraries.standard import Library
@@ -28,8 +26,8 @@ def _run_on_blocks(
     kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
 ) -> tuple[Any, ...]:
     """Return the results of all blocks, put together; for a total, the sum of each block."""
-    factor, strides = lib.block_factor(), lib.strides_of(logits)
-    _keep_freed_memory(factor)
+    factor, strides = max(1, lib.block_factor() // kernel.block_divisor), lib.strides_of(logits)
+    keep_freed_memory(factor)
     blocks = list(enumerate(blocks_of(layout, strides, factor)))
     in_columns = is_short(layout, strides, lib.short_rows)
     if len(blocks) == 1 and not in_columns:  # no copy into an output is needed
@@ -55,17 +53,6 @@ def _run_on_blocks(
 
     for_each(fill, blocks, get_workers() if lib.runs_on_one_thread else 1)
     return outputs
-
-
-@cache
-def _keep_freed_memory(factor: int) -> None:
-    """Make the C library keep the memory of a block's temporary arrays for the next block.
-
-    glibc returns freed memory to the system beyond twice the largest piece that was freed before, pieces of more than
-    32 MiB aside. In a new process, that is less than a few blocks, and new pages then take several times as long as the
-    computation.
-    """
-    np.empty(min(8 * factor * BLOCK_BYTES, 31 << 20), dtype=np.uint8)  # never touched, and freed at once
 
 
 def _run_on_columns(

@@ -1,8 +1,11 @@
 """Differentiable functions of rows that are made of a value, its gradients and the products of its Hessian."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from stable_softmax._core.layout import SMALL, Layout, block_of, blocks_of
+from stable_softmax._core.memory import keep_freed_memory
 from stable_softmax._libraries.differentiable import Differentiable, differentiable_in
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.sums import sum_of_products
@@ -50,7 +53,7 @@ def with_gradients(
     @value.has_value_and_gradient
     def _(lib: Library, *arrays: Any, wanted: Any = None, **options: Any) -> tuple[Any, Any]:
         del wanted
-        values, *gradients = both.value(lib, *arrays, **options)
+        values, *gradients = _in_blocks(lib, both.value, *arrays, **options)
         return values, gradients if variables > 1 else gradients[0]
 
     @both.has_jvp
@@ -70,3 +73,30 @@ def with_gradients(
         return products if variables > 1 else products[0]
 
     return value, both
+
+
+def _in_blocks(
+    lib: Library,
+    values_and_gradients: Callable[..., tuple[Any, ...]],
+    *arrays: Any,
+    axes: tuple[int, ...],
+    **options: Any,
+) -> Sequence[Any]:
+    """Return values and gradients, from blocks of rows that fit the processor's cache with all temporary arrays.
+
+    A graph is not recorded from blocks, but here the gradients that it needs are known already.
+    """
+    first = arrays[0]
+    if not lib.writes or math.prod(first.shape) <= SMALL or len(axes) > 1:
+        return values_and_gradients(lib, *arrays, axes=axes, **options)
+    keep_freed_memory(1)
+    layout = Layout(tuple(first.shape), axes, first.dtype, first.dtype)
+    results: list[Any] = []
+    for block in blocks_of(layout, lib.strides_of(first)):
+        values = values_and_gradients(lib, *(block_of(array, block) for array in arrays), axes=axes, **options)
+        if not results:
+            rows = tuple([1 if i in axes else length for i, length in enumerate(first.shape)])
+            results = [lib.empty(rows, first.dtype, first), *(lib.xp.empty_like(array) for array in arrays)]
+        for result, value in zip(results, values, strict=True):
+            block_of(result, block)[...] = value
+    return results

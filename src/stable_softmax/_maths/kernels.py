@@ -73,13 +73,23 @@ HESSIAN_DIAGONAL = Kernel(
 # Operands: a vector and the criterion.
 HESSIAN_PRODUCT = Kernel(objective.hessian_product, "classes")
 # Operand: the comparison.
-ENTROPY = Kernel(partial(masks.of_kept_classes, entropy.entropy), "rows")
-ENTROPY_AND_GRADIENT = Kernel(partial(masks.of_kept_classes, entropy.entropy_and_gradient), "rows", "classes")
-KL_DIVERGENCE = Kernel(partial(masks.of_kept_classes, divergences.kl_divergence), "rows")
-KL_DIVERGENCE_AND_GRADIENTS = Kernel(
-    partial(masks.of_kept_classes, divergences.kl_divergence_and_gradients), "rows", "classes", "classes"
+ENTROPY = Kernel(partial(masks.of_kept_classes, entropy.entropy), "rows", block_divisor=8)
+ENTROPY_AND_GRADIENT = Kernel(
+    partial(masks.of_kept_classes, entropy.entropy_and_gradient), "rows", "classes", block_divisor=8
 )
-JS_DIVERGENCE = Kernel(partial(masks.of_kept_classes, divergences.js_divergence), "rows")
+KL_DIVERGENCE = Kernel(partial(masks.of_kept_classes, divergences.kl_divergence), "rows", block_divisor=8)
+KL_DIVERGENCE_AND_GRADIENTS = Kernel(
+    partial(masks.of_kept_classes, divergences.kl_divergence_and_gradients),
+    "rows",
+    "classes",
+    "classes",
+    block_divisor=8,
+)
+JS_DIVERGENCE = Kernel(partial(masks.of_kept_classes, divergences.js_divergence), "rows", block_divisor=8)
 JS_DIVERGENCE_AND_GRADIENTS = Kernel(
-    partial(masks.of_kept_classes, divergences.js_divergence_and_gradients), "rows", "classes", "classes"
+    partial(masks.of_kept_classes, divergences.js_divergence_and_gradients),
+    "rows",
+    "classes",
+    "classes",
+    block_divisor=8,
 )
