@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation, and a check of links that it leaves out."""
+"""How Sphinx builds the documentation, and checks of the pages that it leaves out."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -50,35 +50,47 @@ copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
 _log = logging.getLogger(__name__)
+#: Of the tables that commands print.
+_SHORTEST_RULE = 20
 
 
 def setup(app):
-    """Check the links at the end."""
-    app.connect("build-finished", _check_anchors)
+    """Check the pages at the end."""
+    app.connect("build-finished", _check_pages)
 
 
 class _Page(HTMLParser):
-    """The links and the anchors of a page."""
+    """The links, the anchors and the text of a page."""
 
     def __init__(self, path):
         super().__init__()
-        self.links, self.anchors = set(), {""}
+        self.links, self.anchors, self.text = set(), {""}, ""
         self.feed(path.read_text(encoding="utf-8"))
 
+    def handle_data(self, data):
+        """Take note of the text."""
+        self.text += data
+
     def handle_starttag(self, tag, attrs):
-        """Take note of both."""
+        """Take note of links and anchors."""
         attributes = dict(attrs)
         self.anchors.add(attributes.get("id"))
         if tag == "a" and attributes.get("href"):
             self.links.add(attributes["href"])
 
 
-def _check_anchors(app, error):
-    """Warn of links within the site that lead nowhere; Sphinx checks those alone that it resolves itself."""
+def _check_pages(app, error):
+    """Warn of links within the site that lead nowhere, and of tables that a command printed in pieces.
+
+    Sphinx itself checks those links alone that it resolves. `%%bash` ends each piece of a command's output with a line.
+    """
     if error or app.builder.format != "html":
         return
     pages = {path.resolve(): _Page(path) for path in Path(app.outdir).rglob("*.html")}
     for path, page in pages.items():
+        rules = [line for line in page.text.splitlines() if line and not line.strip("─")]
+        if rules and len(min(rules, key=len)) < _SHORTEST_RULE:
+            _log.warning("a table is torn: %s", path.relative_to(app.outdir))
         for link in page.links:
             target, anchor = urldefrag(unquote(link))
             if ":" in target:  # elsewhere
