@@ -38,20 +38,32 @@ def test_every_dtype_has_a_table_behind_the_summary(run, library):
     assert "\x1b" not in result.output
 
 
-def test_the_summary_fits_a_third_of_a_terminal_and_names_what_goes_wrong(run, library):
+def test_the_summary_fits_a_terminal_and_names_what_goes_wrong(run, library):
     result = run(columns=80)
     lines = result.output.splitlines()
     assert result.exit_code == 0
     assert max(map(len, lines)) <= 80
     forms = list(_forms.forms_of(library.name))
-    assert len(lines) + 2 * len(forms) <= 24  # for three backends
-    rows = {form: next(line.split(form)[1] for line in lines if f"{form} " in line) for form in forms}
+    assert len(lines) + 2 * len(forms) <= 31  # for three backends
+    start = next(i for i, line in enumerate(lines) if line.startswith("Largest relative error"))
+    rows = {form: next(line.split(form)[1] for line in lines[start:] if f"{form} " in line) for form in forms}
     for form, row in rows.items():
         assert ("no digit" in row) == (form != _forms.OURS)
     assert rows["unstable"].split()[1:3] == ["nan", "nan"]
     assert "kept its accuracy bound 30 of 30 times. No digit right: unstable 18 of 30" in " ".join(
         line.strip() for line in lines
     )
+
+
+@pytest.mark.only_backends("numpy")
+def test_ordinary_predictions_come_first_and_are_wrong_by_the_usual_formulas(run):
+    first = run(columns=80).output.split("Largest relative error")[0]
+    assert max(map(len, first.splitlines())) <= 80
+    rows = [line.rsplit(maxsplit=3)[1:] for line in first.splitlines() if line.startswith(("loss", "slope", "KL"))]
+    usual, ours, exact = np.asarray(rows, float).T
+    np.testing.assert_allclose(ours, exact, rtol=2e-3)
+    assert np.all(np.abs(usual / exact - 1) >= 1)
+    assert usual[1] * exact[1] < 0
 
 
 @pytest.mark.only_backends("numpy")
@@ -140,7 +152,9 @@ def test_a_case_that_there_is_not(run):
 
 @pytest.mark.thorough_on("jax", "torch")
 def test_a_picture(run, tmp_path):
-    assert run("--plot", str(tmp_path / "errors.svg")).exit_code == 0
+    result = run("--plot", str(tmp_path / "errors.svg"))
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Wrote {tmp_path / 'errors.svg'}: ")
     text = (tmp_path / "errors.svg").read_text()
     assert all(f"<!-- {name} -->" in text for name in ("our bound", "stable-softmax", "no digit is right"))
 
@@ -155,7 +169,7 @@ def test_a_picture_has_what_several_libraries_share_once():
 def test_a_dtype_without_the_range_for_a_case_has_a_dash(run):
     result = run("--dtype", "float16")
     assert result.exit_code == 0
-    row = next(line for line in result.output.splitlines() if "stable-softmax" in line)
+    row = next(line for line in result.output.splitlines() if line.split()[:1] == ["stable-softmax"])
     assert row.split()[-4] == "-"  # the offset
 
 

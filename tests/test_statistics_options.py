@@ -97,7 +97,7 @@ def test_options_of_labels_need_labels():
     ):
         with pytest.raises(ValueError, match=f"{name} needs labels: pass reference_answers, too"):
             softmax_statistics(Z, **{name: value})
-    assert softmax_statistics(Z, label_smoothing=0.0).lag is None
+    assert softmax_statistics(Z, label_smoothing=0).lag is None
 
 
 @pytest.mark.only_backends("numpy")

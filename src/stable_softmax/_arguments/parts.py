@@ -1,5 +1,6 @@
 """The arguments of `softmax_statistics` and of the loss of its results."""
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 from stable_softmax._arguments.answers import ShapeAndDtype, check_shape_of_ids, class_ids_of
@@ -132,7 +133,8 @@ def _first_class_of(first_class: Any) -> Any:
 
 def _check_no_options_of_labels(options: dict[str, Any]) -> None:
     for name, value in options.items():
-        if name != "where" and value is not None and not is_off(value):
+        is_zero = name == "label_smoothing" and isinstance(value, Real) and value == 0
+        if name != "where" and value is not None and not is_zero:
             raise ValueError(f"{name} needs labels: pass reference_answers, too")
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from stable_softmax import softmax, softmax_js_divergence, softmax_kl_divergence
 from stable_softmax.command_line.found import Found, is_off
+from stable_softmax.command_line.usual import usual_kl_divergence
 from stable_softmax.compare._pair import Block, Pair
-from stable_softmax.compare._usual import usual_kl_divergence
 
 #: What a row of either file may be, so that it has no softmax.
 TROUBLE = ("nan", "positive_infinity", "all_negative_infinity")

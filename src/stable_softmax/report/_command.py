@@ -31,7 +31,8 @@ from stable_softmax.report._measurement import (
     rows_of,
     title,
 )
-from stable_softmax.report._tables import CAPTION, case_table, legend, summary, table, verdict
+from stable_softmax.report._ordinary import ordinary_predictions
+from stable_softmax.report._tables import CAPTION, case_table, legend, ordinary_table, summary, table, verdict
 
 MORE = "More: --all, --case 'label leads by 20', --plot errors.png, --help."
 
@@ -63,7 +64,8 @@ def report(
 ) -> None:
     """Compare softmax, its cross-entropy and their gradient with exact arithmetic, on this machine.
 
-    Measured are the unstable and the shifted form of the textbook, what users of the array library write, and this
+    First come ordinary predictions that the usual formulas get wrong. Measured then are the unstable formulas, the
+    shifted ones, which SciPy, Optax, PyTorch and scikit-learn use, what users of the array library write, and this
     library. Exits with 1 if this library broke its accuracy bound.
     """
     ways = {"--case": case is not None, "--plot": plot is not None, "--json": json_, "--all": all_}
@@ -125,6 +127,7 @@ def _print(cells: list[Cell], all_: bool) -> None:
             out.print(table(list(group)))
         out.print(CAPTION, end="\n\n")
     else:
+        out.print(ordinary_table(ordinary_predictions()), "")
         for dtype in Dtype:
             if any(cell.dtype == dtype for cell in cells):
                 out.print(summary(cells, dtype), "")
@@ -154,8 +157,14 @@ def _draw(file: Path, backends: list[str]) -> None:
     from stable_softmax.report._plot import drawn
 
     write(file, drawn(backends, file.suffix[1:].lower()))
+    console().print(f"Wrote {file}: the largest errors of loss and gradient, in float32 and float64.")
 
 
 def _document(cells: list[Cell]) -> dict[str, Any]:
     backends = {cell.backend: title(cell.backend) for cell in cells}
-    return {"backends": backends, "cells": [cell._asdict() | {"kept": cell.keeps_contract} for cell in cells]}
+    predictions = [prediction._asdict() for prediction in ordinary_predictions()]
+    return {
+        "ordinary": predictions,
+        "backends": backends,
+        "cells": [cell._asdict() | {"kept": cell.keeps_contract} for cell in cells],
+    }

@@ -1,4 +1,4 @@
-"""The report on paper: a summary of one screen, the tables behind it, and one case in full."""
+"""The report on paper: ordinary predictions, a summary, the tables behind it, and one case in full."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -13,6 +13,7 @@ from stable_softmax.reference.bounds import PRECISIONS
 from stable_softmax.report._cases import TOPICS
 from stable_softmax.report._forms import OPERATIONS, OURS, SHIFTED, UNSTABLE
 from stable_softmax.report._measurement import LIBRARIES, Cell, Row, title
+from stable_softmax.report._ordinary import Prediction
 
 NO_DIGIT = "no digit"
 CAPTION = (
@@ -21,6 +22,17 @@ CAPTION = (
     "The unstable form is ahead of ours where a row is spread wide and does not overflow: subtracting a shift rounds, "
     "by up to half a unit for each nat of the spread. The bound allows for it."
 )
+
+
+def ordinary_table(predictions: list[Prediction]) -> Table:
+    """Lay out what the usual formulas make of ordinary predictions, beside the exact values."""
+    columns = ("usual form", "stable-softmax", "exact")
+    options = {"padding": (0, 1, 0, 0), "collapse_padding": True, "show_edge": False}
+    layout = _layout("Ordinary predictions, in float32, by NumPy", 1, columns, no_wrap=True, **options)
+    for prediction in predictions:
+        figures = (prediction.usual, prediction.ours, prediction.exact)
+        layout.add_row(prediction.what, *(f"{value:.4g}" for value in figures))
+    return layout
 
 
 def summary(cells: list[Cell], dtype: str) -> Table:
@@ -39,7 +51,9 @@ def summary(cells: list[Cell], dtype: str) -> Table:
 def legend() -> Text:
     """Explain the summary's columns and words."""
     columns = ", ".join(f"{topic} ({meaning})" for topic, meaning in TOPICS.items())
-    forms = f"{UNSTABLE}: exp(z) / sum(exp(z)). {SHIFTED}: of z - max(z)."
+    forms = (
+        f"{UNSTABLE}: exp(z) / sum(exp(z)). {SHIFTED}: of z - max(z), the usual formula, as in the peers' functions."
+    )
     return Text(f"Logits: {columns}. {forms} {NO_DIGIT}: error of 1 or more.", style="dim")
 
 
