@@ -31,7 +31,7 @@ autodoc_typehints = "none"  # the docstrings say more
 autosummary_generate = False
 numpydoc_show_class_members = False
 
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_in_temp = True  # for what pages write

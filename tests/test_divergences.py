@@ -111,7 +111,7 @@ def test_classes_that_lead_in_one_array_only_keep_the_bound(backend, dtype, scal
 
 
 @pytest.mark.covering_on("numpy")
-@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("axis", [0, pytest.param(-1, marks=pytest.mark.thorough_on("jax"))])
 def test_along_every_axis(backend, dtype, axis):
     pairs = [pairs_of(np.random.default_rng(12), size, 5, 3, 1_000, dtype) for size in (0, 1e-3, 10)]
     assert_bound(backend, *map(np.concatenate, zip(*pairs, strict=True)), dtype, axis)

@@ -205,6 +205,7 @@ def test_json_holds_every_cell(run, library):
     assert all(c["kept"] and 0 <= c["share_of_bound"] <= 1 for c in ours)
 
 
+@pytest.mark.thorough_on("jax")
 @pytest.mark.parametrize("form", [textbook.shifted_crossentropy, textbook.unstable_crossentropy])
 def test_broken_contract_is_named_and_exits_with_1(run, library, monkeypatch, form):
     monkeypatch.setattr(_forms, "_OURS", _forms._OURS._replace(crossentropy=form))

@@ -145,6 +145,7 @@ def test_special_values_mean_in_parts_what_they_mean_in_one_piece(library, posit
                 np.testing.assert_allclose(library.numpy(given), library.numpy(expected), rtol=1e-6)
 
 
+@pytest.mark.thorough_on("jax")
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_classes_may_lie_along_any_axis(library, axis):
     rng = np.random.default_rng(2)

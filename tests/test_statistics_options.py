@@ -54,6 +54,7 @@ def test_the_largest_mean_is_in_range(library):
     np.testing.assert_allclose(library.numpy(statistics.crossentropy(reduction="mean")), 1e30, rtol=1e-6)
 
 
+@pytest.mark.thorough_on("jax")
 def test_a_mask_may_leave_parts_without_classes(library):
     z, y = library.array(np.asarray([[9.0, np.nan, 0.0, 0.0]])), library.array(np.asarray([3]))
     where = library.array(np.asarray([[False, False, True, True]]))

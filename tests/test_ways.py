@@ -11,6 +11,7 @@ from stable_softmax._libraries import library_of
 from stable_softmax._libraries.standard import Library
 
 
+@pytest.mark.thorough_on("jax")
 @pytest.mark.parametrize("name", MERGES)
 def test_losses_of_merged_parts(library, dtype, name):
     table = Table(library, dtype)

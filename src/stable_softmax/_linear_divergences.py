@@ -168,8 +168,9 @@ def linear_softmax_kl_divergence(
     --------
     >>> import numpy as np
     >>> features, weight, change = np.asarray([[1.0, 2.0]]), np.asarray([[1.0, 0.0], [0.0, 1.0]]), 1e-9
-    >>> float(linear_softmax_kl_divergence(features + change * features[:, ::-1], weight, features, weight))
-    9.830596637214885e-20
+    >>> divergence = linear_softmax_kl_divergence(features + change * features[:, ::-1], weight, features, weight)
+    >>> print(f"{divergence:.4e}")
+    9.8306e-20
     """
     given = _of_two(features, weight, bias, reference_features, reference_weight, reference_bias)
     how = Sweep({"softcap": softcap, "reference_softcap": reference_softcap}, block_size)
