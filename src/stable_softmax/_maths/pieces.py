@@ -40,7 +40,7 @@ def part_of_losses(
     if not is_off(given.label_smoothing):
         weights = _weights(lib, logits, given, axis)
         lags["smoothing_lag"] = merging.lag_of_targets(lib, logits, weights, axis=axis)
-    return part._replace(**lags, **_sums_of_targets(lib, logits, class_ids, given, axis))
+    return part._replace(**lags, **_sums_of_targets(lib, logits, class_ids, part.weight, given, axis))
 
 
 def part_of_derivatives(
@@ -50,18 +50,22 @@ def part_of_derivatives(
     (axis,) = axes
     logits, class_ids = _own_classes(lib, logits, given, axis, first_class)
     part = merging.without_label(lib, logits, axes)
-    return part._replace(**_sums_of_targets(lib, logits, class_ids, given, axis))
+    weight = lib.xp.astype(in_range(class_ids, logits.shape[axis]), logits.dtype)
+    return part._replace(weight=weight, **_sums_of_targets(lib, logits, class_ids, weight, given, axis))
 
 
-def _sums_of_targets(lib: Library, logits: Any, class_ids: Any, given: Criterion, axis: int) -> dict[str, Any]:
-    """Return the fields of a part that are sums of targets; `class_ids` count the classes of the piece."""
+def _sums_of_targets(
+    lib: Library, logits: Any, class_ids: Any, weight: Any, given: Criterion, axis: int
+) -> dict[str, Any]:
+    """Return the fields of a part that are sums of targets; `class_ids` count the classes of the piece.
+
+    The weight is 1 where the piece has the label, else 0.
+    """
     targets, sums = {}, {}
     if class_ids is None:
         targets["targets_weight"] = _probabilities(lib, logits, given, axis)
-    else:
-        sums["weight"] = lib.xp.astype(in_range(class_ids, logits.shape[axis]), logits.dtype)
-        if given.class_weights is not None:
-            sums["class_weight"] = _weight_of_label(lib, sums["weight"], class_ids, given.class_weights, axis)
+    elif given.class_weights is not None:
+        sums["class_weight"] = _weight_of_label(lib, weight, class_ids, given.class_weights, axis)
     if not is_off(given.label_smoothing):
         targets["smoothing_weight"] = _weights(lib, logits, given, axis)
     if not is_off(given.label_smoothing) or (class_ids is None and given.where is not None):
