@@ -65,7 +65,7 @@ def test_thousands_of_combinations_agree_with_pytorch(part):
     seen = SimpleNamespace(count=0)
 
     @seed(part)  # so that the parts differ
-    @settings(max_examples=32, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=16, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(
         st.integers(0, 2**32 - 1),
         st.integers(2, 7),
@@ -92,7 +92,7 @@ def test_thousands_of_combinations_agree_with_pytorch(part):
 
     check()
     print("combinations:", seen.count)
-    assert seen.count >= 2_500
+    assert seen.count >= 1_200
 
 
 @pytest.mark.parametrize(
