@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+import re
 import subprocess
 import sys
 import typing
@@ -33,6 +34,13 @@ def test_public_names_are_what_the_package_shows():
     assert set(dir(stable_softmax)) - functions == {"__version__", "textbook"}
     assert set(dir(stable_softmax)) == {*stable_softmax.__all__, "__version__"}
     assert list(stable_softmax.__all__) == sorted(stable_softmax.__all__)
+
+
+@pytest.mark.only_backends("numpy")
+def test_the_description_links_to_nothing_that_a_package_index_does_not_have():
+    text = importlib.metadata.metadata("stable-softmax").get_payload()
+    assert "](https://" in text
+    assert re.findall(r"\]\((?!https?://)", text) == []
 
 
 def test_signatures_show_names_and_no_private_paths():
