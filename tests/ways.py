@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from merged_losses import merged_by_collectives
 
 import stable_softmax
 from stable_softmax import softmax_statistics
@@ -130,21 +131,7 @@ def tree(logits, labels):
 
 
 def collectives(logits, labels, xp):
-    """Merge as processes do, here one after another: each array goes into the collectives, and their results come."""
-    parts, seen = cut(logits, labels, (0, 3, 6, 10, CLASSES)), []
-
-    def recorded(array):
-        seen.append(array)
-        return array
-
-    for part in parts:
-        part.merge_over(recorded, recorded)
-    peak = reduce(xp.maximum, seen[::2])
-    seen.clear()
-    for part in parts:
-        part.merge_over(lambda _: peak, recorded)
-    total = sum(seen)
-    return parts[-1].merge_over(lambda _: peak, lambda _: total)
+    return merged_by_collectives(cut(logits, labels, (0, 3, 6, 10, CLASSES)), xp.maximum)
 
 
 #: Ways of merging parts: (logits, labels) -> statistics.
