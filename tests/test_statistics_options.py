@@ -48,6 +48,13 @@ def test_ignored_examples_are_0_whatever_they_hold(library):
     assert float(library.numpy(nothing.crossentropy(reduction="mean"))) == 0
 
 
+def test_an_ignored_id_that_no_label_can_have_ignores_nothing(library):
+    z, y = library.array(np.zeros((2, 3))), library.array(np.asarray([0, 1], np.uint8))
+    merged = merged_in_pairs(parts((0, 1, 3), z, y, ignore_index=IGNORED))
+    np.testing.assert_allclose(library.numpy(merged.crossentropy()), np.log([3, 3]), rtol=1e-6)
+    assert merged.example_weight is None
+
+
 def test_the_largest_mean_is_in_range(library):
     z = library.logits(np.asarray([[1e30, 0.0]] * 4), "float32")
     statistics = softmax_statistics(z, library.array(np.ones(4, int)), class_weights=library.array(np.full(2, 1e8)))

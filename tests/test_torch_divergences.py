@@ -6,6 +6,7 @@ import torch
 from compared_rows import FUNCTIONS, WEIGHT, pairs
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
+import stable_softmax
 from stable_softmax import softmax_kl_divergence
 
 
@@ -121,3 +122,17 @@ def test_autocast_gives_single_precision():
     z = torch.randn(3, 4, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert softmax_kl_divergence(z, z.flip(1)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_gradients_of_large_arrays_come_from_blocks(axis):
+    generator = torch.Generator().manual_seed(0)
+    z, w = torch.randn(2, 700, 500, generator=generator, dtype=torch.float64)
+    for name, count in (("entropy", 1), ("kl_divergence", 2), ("js_divergence", 2)):
+        leaves = [array.clone().requires_grad_() for array in (z, w)[:count]]
+        value = getattr(stable_softmax, f"softmax_{name}")(*leaves, axis, reduction="sum")
+        both = getattr(stable_softmax, f"value_and_grad_softmax_{name}")
+        expected, gradients = both(*(leaf.detach() for leaf in leaves), axis, reduction="sum")
+        torch.testing.assert_close(value.detach(), expected, rtol=1e-13, atol=0)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        torch.testing.assert_close(torch.autograd.grad(value, leaves), gradients, rtol=1e-13, atol=1e-17)

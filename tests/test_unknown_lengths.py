@@ -99,6 +99,14 @@ def test_means_divide_by_the_number_of_rows_of_each_run(options):
     assert_as_known(lambda z, y: [loss(z, y, reduction=name, **options) for name in ("none", "sum")], LOGITS, IDS)
 
 
+def test_means_of_statistics():
+    def means(z, y):
+        statistics = stable_softmax.softmax_statistics(z, y)
+        return [statistics.crossentropy(reduction=name, z_loss=0.1) for name in ("none", "mean", "sum")]
+
+    assert_as_known(means, LOGITS, IDS)
+
+
 def test_means_over_target_probabilities():
     assert_as_known(stable_softmax.value_and_grad_softmax_crossentropy_with_logits, LOGITS, TARGETS)
 

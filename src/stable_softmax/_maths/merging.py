@@ -71,16 +71,9 @@ def without_label(lib: Library, logits: Any, axes: tuple[int, ...]) -> Part:
     return Part(maximum, tail, lib.xp.zeros_like(tail), None, None)
 
 
-def statistics(lib: Library, logits: Any, class_ids: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any, Any]:
-    """Return maximum, tail, lag and weight of the part that the logits form."""
-    if logits.shape[axes[0]] == 0:
-        nothing = lib.xp.zeros_like(class_ids, dtype=logits.dtype)
-        return nothing - lib.xp.inf, nothing, nothing, nothing
-    return _statistics(lib, logits, class_ids, axis=axes[0])
-
-
 @differentiable
-def _statistics(lib: Library, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any, Any]:
+def statistics(lib: Library, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any, Any, Any]:
+    """Return maximum, tail, lag and weight of the part that logits with at least one class form."""
     xp = lib.xp
     maximum, tail, *_ = without_label(lib, logits, (axis,))
     has_label = in_range(class_ids, logits.shape[axis])
@@ -90,14 +83,14 @@ def _statistics(lib: Library, logits: Any, class_ids: Any, axis: int) -> tuple[A
     return maximum, tail, lag, xp.astype(has_label, logits.dtype)
 
 
-@_statistics.has_jvp
+@statistics.has_jvp
 def _(lib: Library, vector: Any, logits: Any, class_ids: Any, axis: int) -> tuple[Any, Any]:
-    values = _statistics(lib, logits, class_ids, axis=axis)
+    values = statistics(lib, logits, class_ids, axis=axis)
     slopes = [sum_of_products(lib, slope, vector, (axis,)) for slope in _slopes(lib, logits, class_ids, axis)]
     return values, (*slopes, lib.xp.zeros_like(values[3]))
 
 
-@_statistics.has_vjp
+@statistics.has_vjp
 def _(lib: Library, cotangents: tuple[Any, ...], logits: Any, class_ids: Any, axis: int) -> Any:
     leader, terms, beside_label = _slopes(lib, logits, class_ids, axis)
     of_maximum, of_tail, of_lag, _ = cotangents
@@ -112,12 +105,10 @@ def lag_of_targets(lib: Library, logits: Any, targets: Any, axis: int) -> Any:
 
 @lag_of_targets.has_jvp
 def _(lib: Library, vector: Any, of_targets: Any, logits: Any, targets: Any, axis: int) -> tuple[Any, Any]:
-    terms = []
-    if vector is not None:
-        terms.append(sum_of_products(lib, _slopes_of_lag(lib, logits, targets, axis), vector, (axis,)) / _SUM_UNIT)
-    if of_targets is not None:
-        terms.append(sum_of_products(lib, of_targets, _distances(lib, logits, targets, axis), (axis,)))
-    return lag_of_targets(lib, logits, targets, axis=axis), sum(terms[1:], terms[0])
+    slopes, distances = _slopes_of_lag(lib, logits, targets, axis) / _SUM_UNIT, _distances(lib, logits, targets, axis)
+    pairs = ((slopes, vector), (distances, of_targets))
+    slope = sum(sum_of_products(lib, factor, given, (axis,)) for factor, given in pairs if given is not None)
+    return lag_of_targets(lib, logits, targets, axis=axis), slope
 
 
 @lag_of_targets.has_vjp

@@ -35,7 +35,7 @@ def part_of_losses(
         targets = _probabilities(lib, logits, given, axis)
         lags["targets_lag"] = merging.lag_of_targets(lib, logits, targets, axis=axis)
     else:
-        maximum, tail, lag, weight = merging.statistics(lib, logits, class_ids, axes)
+        maximum, tail, lag, weight = merging.statistics(lib, logits, class_ids, axis=axis)
         part = merging.Part(maximum, tail, lib.xp.zeros_like(tail), lag, weight)
     if not is_off(given.label_smoothing):
         weights = _weights(lib, logits, given, axis)
