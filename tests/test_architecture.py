@@ -66,3 +66,20 @@ def test_private_names_of_libraries_stand_in_one_file():
                     assert not private or module.startswith("stable_softmax."), path
                 if isinstance(node, ast.Attribute) and ast.unparse(node).split(".")[0] in LIBRARIES:
                     assert not node.attr.startswith("_"), path
+
+
+def test_a_drop_in_knows_its_own_library_alone_and_calls_public_functions():
+    own = {"__init__": set(), "torch": {"torch"}, "optax": {"jax"}, "jax_nn": {"jax"}, "scipy_special": set()}
+    for path in (ROOT / "dropin").glob("*.py"):
+        modules = {module for node in nodes_of(path) for module in modules_in(node)}
+        assert {module.partition(".")[0] for module in modules} & {*LIBRARIES, "optax", "scipy"} == own.pop(path.stem)
+        assert not any(module.startswith("stable_softmax.") for module in modules), path
+        private = [node.attr for node in nodes_of(path) if isinstance(node, ast.Attribute) and node.attr[0] == "_"]
+        assert private == [], path
+    assert not own
+
+
+def test_nothing_else_imports_a_drop_in():
+    for path in ROOT.rglob("*.py"):
+        for module in [module for node in nodes_of(path) for module in modules_in(node)]:
+            assert not module.startswith("stable_softmax.dropin"), path

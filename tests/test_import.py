@@ -12,7 +12,11 @@ import pytest
 pytestmark = [pytest.mark.covering_on("numpy"), pytest.mark.installed]
 
 OPTIONAL = {
-    "stable_softmax": ["jax", "torch", "dask", "scipy", "flint", "rich", "typer", "array_api_compat.numpy"],
+    "stable_softmax": [
+        *("jax", "torch", "dask", "scipy", "flint", "rich", "typer", "array_api_compat.numpy", "stable_softmax.dropin"),
+    ],
+    "stable_softmax.dropin": ["jax", "torch", "scipy", "optax"],
+    "stable_softmax.dropin.scipy_special": ["jax", "torch", "scipy", "optax"],
     "stable_softmax._commands": ["matplotlib", "zarr", "safetensors", "ml_dtypes"],
 }
 
