@@ -241,7 +241,7 @@ NORMALIZATIONS = {
 BOTH_KINDS = (
     "reference_answers must be class ids of an integer dtype or probabilities of a real floating dtype, not ..."
 )
-ONE_LIBRARY = "must be an array of a library that array-api-compat supports (...), not list: pass numpy.asarray(...)"
+ONE_LIBRARY = "must be an array of a library that array-api-compat supports (...), not list: pass ...asarray(...)"
 CAST = "class ids need an integer dtype: cast them"
 ONE_HOT = "one-hot rows count as probabilities: convert them to floating"
 SWAPPED = "are logits and reference_answers swapped?"
@@ -276,8 +276,13 @@ ERRORS = [
     ("where", np.ones((3, 2), bool), ValueError, "where must broadcast to logits' shape (2, 3), not (3, 2)"),
     ("where", np.ones((1, 2, 3), bool), ValueError, "where must broadcast to logits' shape (2, 3), not (1, 2, 3)"),
     ("where", np.ones((2, 0), bool), ValueError, "where must broadcast to logits' shape (2, 3), not (2, 0)"),
-    ("where", np.ones((2, 3)), TypeError, "where must be an array of booleans, not ...float64"),
-    ("where", np.ones((2, 3), np.uint8), TypeError, "where must be an array of booleans, not ...uint8"),
+    ("where", np.ones((2, 3)), TypeError, "where must be an array of booleans, not ...float64: pass where != 0"),
+    (
+        "where",
+        np.ones((2, 3), np.uint8),
+        TypeError,
+        "where must be an array of booleans, not ...uint8: pass where != 0",
+    ),
     ("where", [True] * 3, TypeError, f"where {ONE_LIBRARY}"),
     ("class_weights", np.ones(4), ValueError, "class_weights must have shape (3,), one for each class, not (4,)"),
     ("class_weights", np.ones((1, 3)), ValueError, "class_weights must have shape (3,), ..., not (1, 3)"),
@@ -319,11 +324,21 @@ ERRORS = [
 
 # Of dtypes that only NumPy has.
 NUMPY_ERRORS = [
-    ("logits", np.zeros((2, 3), object), TypeError, "logits must have a real ... or integer dtype, not object"),
+    (
+        "logits",
+        np.zeros((2, 3), object),
+        TypeError,
+        "logits must have a real ... or integer dtype, not object: pass ...astype(...)",
+    ),
     ("logits", np.zeros((2, 3), [("a", float)]), TypeError, "logits must have a real ... or integer dtype, not [...]"),
-    ("reference_answers", np.zeros(2, object), TypeError, BOTH_KINDS + "object"),
+    ("reference_answers", np.zeros(2, object), TypeError, BOTH_KINDS + "object: pass ..."),
     ("where", np.ones((2, 3), object), TypeError, "where must be an array of booleans, not object"),
-    ("class_weights", np.ones(3, "U1"), TypeError, "class_weights must have a real ... or integer dtype, not <U1"),
+    (
+        "class_weights",
+        np.ones(3, "U1"),
+        TypeError,
+        "class_weights must have a real ... or integer dtype, not <U1: pass ...astype(...)",
+    ),
 ]
 
 

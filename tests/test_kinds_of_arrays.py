@@ -195,6 +195,7 @@ def test_library_without_take_along_axis(library, monkeypatch):
 def test_lists_and_tables_are_refused_with_the_way_to_go():
     class DataFrame:
         __module__ = "pandas.core.frame"
+        ndim, dtypes = 2, (np.dtype("float64"),)
 
     for value in ([[1.0, 2.0]], (1.0, 2.0), 3.0, 3, DataFrame()):
         with pytest.raises(TypeError, match=r"^logits must be an array .*: pass numpy.asarray\(logits\)$"):

@@ -58,7 +58,8 @@ def layout_along(lib: Library, shape: tuple[int, ...], logits_dtype: Any, axis: 
 def where_of(lib: Library, where: Any, layout: Layout) -> Any:
     """Check a mask of classes, and return it with as many dimensions as the logits."""
     if not lib.is_of_kind(where.dtype, "bool"):
-        raise TypeError(f"where must be an array of booleans, not {where.dtype}")
+        remedy = ": pass where != 0" if lib.is_of_kind(where.dtype, "integral", "real floating") else ""
+        raise TypeError(f"where must be an array of booleans, not {where.dtype}{remedy}")
     missing = len(layout.shape) - where.ndim
     lengths = zip(where.shape, layout.shape[missing:], strict=True) if missing >= 0 else [(0, 1)]
     if any(given not in (1, length) for given, length in lengths):
@@ -117,9 +118,23 @@ def normalized_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     return normalized
 
 
-def _remedy_for_dtype(dtype: Any) -> str:
-    """Return advice for floating-point dtypes that the array library or this package does not compute with."""
-    return ": convert them to float32" if "float" in str(dtype) else ""
+def not_real_error(name: str, dtype: Any, remedy: str = "") -> TypeError:
+    """Return the error for an array that must hold real numbers, with advice for dtypes that stand for such."""
+    if holds_objects(dtype):
+        remedy = f': pass {name}.astype("float64")'
+    elif "float" in str(dtype):  # of the array library or not, this package does not compute with it
+        remedy = ": convert them to float32"
+    return TypeError(f"{name} must have a real floating-point or integer dtype, not {dtype}{remedy}")
+
+
+def holds_objects(dtype: Any) -> bool:
+    """Whether a dtype is one of NumPy's for strings or objects, which may stand for numbers."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "OSTU"
+
+
+def name_of_dtype(dtype: Any) -> str:
+    """Return the name of a dtype, or of a scalar type, without that of its library."""
+    return str(dtype).rpartition(".")[2].rstrip("'>")
 
 
 def remedy_for_index(axis: object) -> str:
@@ -148,16 +163,26 @@ def _floating_dtype(lib: Library, dtype: Any, name: str = "logits") -> Any:
         return lib.computed_dtype(dtype)
     if lib.is_of_kind(dtype, "integral"):
         return lib.default_dtype("real floating")
-    raise TypeError(f"{name} must have a real floating-point or integer dtype, not {dtype}{_remedy_for_dtype(dtype)}")
+    raise not_real_error(name, dtype)
 
 
 def _result_dtype(lib: Library, dtype: Any) -> Any:
+    if dtype is float and not _is_floating(lib, float):  # JAX has a meaning of its own for it
+        dtype = "float64"
     named = native_dtype(lib.dtype_named(dtype) if isinstance(dtype, str) else dtype)
     # JAX would take the `dtype` of an array or of the NumPy module, and warn. Among dtypes, only scalar types have one.
     is_dtype = not hasattr(named, "dtype") or isinstance(named, type)
     if named is not None and is_dtype and _is_floating(lib, named):
         return lib.dtype_object(named)
-    raise TypeError(f"dtype must be a real floating-point dtype of {lib.name}, or its name, not {dtype!r}")
+    remedy = _remedy_for_result(lib, dtype)
+    raise TypeError(f"dtype must be a real floating-point dtype of {lib.name}, or its name, not {dtype!r}{remedy}")
+
+
+def _remedy_for_result(lib: Library, dtype: Any) -> str:
+    """Return advice for a dtype of another library of which this library has the same."""
+    name = name_of_dtype(dtype)
+    own = lib.dtype_named(name) if isinstance(dtype, type) or not is_array(dtype) else None
+    return f": pass dtype={name!r}" if own is not None and _is_floating(lib, own) and name != dtype else ""
 
 
 def _is_floating(lib: Library, dtype: Any) -> bool:

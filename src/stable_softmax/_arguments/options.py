@@ -18,6 +18,7 @@ from stable_softmax._arguments.arrays import (
     cached_if_possible,
     index_of,
     layout_along,
+    not_real_error,
     plain_index,
     remedy_for_index,
     where_of,
@@ -240,7 +241,7 @@ def check_reduction(reduction: object) -> None:
 
 def _check_vector(lib: Library, vector: Any, layout: Layout) -> None:
     if not lib.is_of_kind(vector.dtype, "real floating", "integral"):
-        raise TypeError(f"vector must have a real floating-point or integer dtype, not {vector.dtype}")
+        raise not_real_error("vector", vector.dtype)
     if tuple(vector.shape) != layout.shape:
         raise ValueError(f"vector must have logits' shape {layout.shape}, not {tuple(vector.shape)}")
 
@@ -265,8 +266,8 @@ def _weights_of(
 ) -> Any:
     """Check dtype, shape and values of weights, and return them in a dtype for the computation."""
     if not lib.is_of_kind(weights.dtype, "real floating", "integral"):
-        remedy = ": convert them to numbers" if lib.is_of_kind(weights.dtype, "bool") else ""
-        raise TypeError(f"{name} must have a real floating-point or integer dtype, not {weights.dtype}{remedy}")
+        is_bool = lib.is_of_kind(weights.dtype, "bool")
+        raise not_real_error(name, weights.dtype, ": convert them to numbers" if is_bool else "")
     if tuple(weights.shape) != shape:
         raise ValueError(f"{name} must have shape {shape}, one for each {item}, not {tuple(weights.shape)}")
     return checked_weights(lib, name, weights, layout.working, is_relative)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
-from stable_softmax._arguments.arrays import at_least, index_of, layout_of, where_of
+from stable_softmax._arguments.arrays import at_least, index_of, layout_of, not_real_error, where_of
 from stable_softmax._arguments.options import (
     NO_OPTIONS,
     Options,
@@ -59,6 +59,7 @@ def projected_loss(
     """Check all arguments of a loss of projected features."""
     given = {"features": features, "weight": weight, "reference_answers": reference_answers}
     lib, own, options = with_own_arrays(given if bias is None else given | {"bias": bias}, options)
+    _check_order(lib, own)
     model = _model_of(lib, own, _OF_MODEL)
     shape, result = _logits_of(lib, model, _OF_MODEL)
     layout, criterion = criterion_of(lib, shape, result, reference_answers, own["reference_answers"], -1, options)
@@ -94,6 +95,22 @@ def projected_comparison(
         divisor=divisor if rows is None else number_of_examples(lib, rows, layout),
     )
     return _projected(lib, layout, objective, model | reference, comparison, options, sweep)
+
+
+def _check_order(lib: Library, own: dict[str, Any]) -> None:
+    """Raise if the bias was passed as the labels, and the labels as the bias."""
+    shapes = {name: tuple(array.shape) for name, array in own.items()}
+    answers, bias, of_bias = own["reference_answers"], own.get("bias"), shapes["weight"][:1]
+    if bias is None or shapes["reference_answers"] != of_bias or lib.is_of_kind(answers.dtype, "integral"):
+        return
+    batch = shapes["features"][:-1]
+    if shapes["bias"] not in (batch, batch + of_bias) or not batch:
+        return
+    if shapes["bias"] != of_bias or lib.is_of_kind(bias.dtype, "integral"):
+        raise ValueError(
+            "reference_answers and bias are swapped: pass reference_answers third and bias fourth, or by their names; "
+            f"reference_answers is {answers.dtype} {of_bias}, and bias is {bias.dtype} {shapes['bias']}"
+        )
 
 
 def _model_of(lib: Library, own: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -146,7 +163,7 @@ def _floating(lib: Library, name: str, array: Any) -> Any:
         return lib.convert(array, lib.default_dtype("real floating"))
     if lib.is_of_kind(array.dtype, "real floating"):
         return lib.convert(array, native_dtype(array.dtype))
-    raise TypeError(f"{name} must have a real floating-point or integer dtype, not {array.dtype}")
+    raise not_real_error(name, array.dtype)
 
 
 def _check_shapes(given: dict[str, Any], names: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ import math
 from numbers import Real
 from typing import Any
 
-from stable_softmax._arguments.arrays import wider_dtype
+from stable_softmax._arguments.arrays import name_of_dtype, wider_dtype
 from stable_softmax._core.layout import Layout
 from stable_softmax._execution.run import apply
 from stable_softmax._libraries import is_array
@@ -105,15 +105,10 @@ def checked_weights(lib: Library, name: str, weights: Any, dtype: Any, is_relati
         position, value = first_false(lib, good, weights)
         own, rule, remedy = weights.dtype, "be finite and not negative", ""
         if 0 <= value <= lib.xp.finfo(own).max:
-            rule = f"lie in the range of {_name_of(dtype)}, the dtype of the computation"
-            remedy = f": scale them, or pass dtype={_name_of(own)!r}"
+            rule = f"lie in the range of {name_of_dtype(dtype)}, the dtype of the computation"
+            remedy = f": scale them, or pass dtype={name_of_dtype(own)!r}"
         raise ValueError(f"{name} must {rule}, but is {value} at position {position}{remedy}")
     return lib.convert(weights, dtype)
-
-
-def _name_of(dtype: Any) -> str:
-    """Return the name of a dtype without that of its library."""
-    return str(dtype).rpartition(".")[2]
 
 
 def checked_number(lib: Library, name: str, value: Any, layout: Layout, largest: float) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 
 from stable_softmax._libraries import library_of
 from stable_softmax._libraries.refusals import check_is_array, type_name_of
+from stable_softmax._libraries.remedies import remedy_for_mixture
 from stable_softmax._libraries.standard import Library
 
 _NUMPY = (np.ndarray, np.generic)
@@ -28,7 +29,7 @@ def common_library(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
 def _converted(given: dict[str, Any]) -> tuple[Library, dict[str, Any]]:
     for name, array in given.items():
         if type(array) is not np.ndarray:
-            check_is_array(name, array)
+            check_is_array(name, array, given)
     lib = _library_of(given)
     if lib.prepares_nothing:
         _PLAIN.update(type(array) for array in given.values() if not is_of_numpy(array))
@@ -55,7 +56,8 @@ def _library_of(given: dict[str, Any]) -> Library:
 
 def _mixed(given: dict[str, Any]) -> str:
     came = ", ".join(f"{name} is {type_name_of(array)}" for name, array in given.items())
-    return f"all arrays must come from one array library, but {came}: convert them to one"
+    of_numpy = [name for name, array in given.items() if is_of_numpy(array)]
+    return f"all arrays must come from one array library, but {came}{remedy_for_mixture(given, of_numpy)}"
 
 
 def _own(lib: Library, array: Any) -> Any:

@@ -5,33 +5,18 @@ from typing import Any
 import numpy as np
 
 from stable_softmax._libraries import is_array
-
-# Types that NumPy converts to arrays.
-_CONVERTIBLE = (list, tuple, float, int, np.matrix)
-_BY_NUMPY = "numpy.asarray({})"
-#: Code that converts another library's array to a supported one.
-_CONVERSIONS = dict.fromkeys(("tensorflow", "pandas", "polars", "xarray", "pyarrow", "h5py"), _BY_NUMPY) | {
-    "zarr": "dask.array.from_zarr({})",
-    "blosc2": "{}[...]",
-    "scipy": "{}.toarray()",
-    "pint": "{}.magnitude",
-    "paddle": "{}.numpy()",
-    "tinygrad": "{}.numpy()",
-}
-#: Libraries that have the namespace of the standard, but not its functions.
-_REFUSED = ("blosc2",)
+from stable_softmax._libraries.remedies import REFUSED, remedy_for_value, root_of
 
 
-def check_is_array(name: str, value: Any) -> None:
-    """Raise TypeError for a value that is not an array of numbers, and say what to pass instead."""
+def check_is_array(name: str, value: Any, given: dict[str, Any]) -> None:
+    """Raise TypeError for a value, one of those given, that is not an array of numbers; say what to pass instead."""
     type_name = type_name_of(value)
     if type_name == "torch.fx.proxy.Proxy":
         raise TypeError(f"{name} is a proxy of torch.fx, which has no shape: trace with torch.export or make_fx")
-    if isinstance(value, np.matrix) or _root(value) in _REFUSED or not is_array(value):
-        conversion = _BY_NUMPY if isinstance(value, _CONVERTIBLE) else _CONVERSIONS.get(_root(value))
+    if isinstance(value, np.matrix) or root_of(value) in REFUSED or not is_array(value):
         raise TypeError(
             f"{name} must be an array of a library that array-api-compat supports (NumPy, JAX, PyTorch, Dask, ...), "
-            f"not {type_name}{f': pass {conversion.format(name)}' if conversion else ''}"
+            f"not {type_name}{remedy_for_value(name, value, given)}"
         )
     refuse_masked(name, value)
     _refuse_units(name, value)
@@ -63,10 +48,6 @@ def type_name_of(value: object) -> str:
 
 def _is_dense(array: Any) -> bool:
     """Whether an array holds each of its numbers, unlike sparse, nested and quantized ones."""
-    if _root(array) != "torch":
-        return _root(array) != "sparse"
+    if root_of(array) != "torch":
+        return root_of(array) != "sparse"
     return not array.is_quantized and not array.is_nested and str(array.layout) == "torch.strided"
-
-
-def _root(value: object) -> str:
-    return type(value).__module__.partition(".")[0]
