@@ -47,6 +47,44 @@ def test_the_description_links_to_nothing_that_a_package_index_does_not_have():
     assert re.findall(r"\]\((?!https?://)", text) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("softmax_cross_entropy_with_logits", "softmax_crossentropy_with_logits"),
+        ("grad_softmax_cross_entropy_with_logits", "grad_softmax_crossentropy_with_logits"),
+        ("cross_entropy", "softmax_crossentropy_with_logits"),
+        ("kl_div", "softmax_kl_divergence"),
+        ("log_sum_exp", "logsumexp"),
+        ("LogSoftmax", "log_softmax"),
+    ],
+)
+def test_names_of_other_libraries_lead_to_those_of_this_one(name, meant):
+    import stable_softmax
+
+    with pytest.raises(
+        AttributeError, match=f"^module 'stable_softmax' has no attribute '{name}'; did you mean '{meant}'"
+    ):
+        getattr(stable_softmax, name)
+    assert not hasattr(stable_softmax, name)
+    with pytest.raises(ImportError, match=f"^cannot import name '{name}' from 'stable_softmax'"):
+        exec(f"from stable_softmax import {name}")
+
+
+def test_names_that_are_advised_exist():
+    import stable_softmax
+    from stable_softmax import _spellings
+
+    assert {*_spellings._NAMES.values()} <= {*stable_softmax.__all__}
+    assert not {*_spellings._NAMES} & {*dir(stable_softmax)}
+
+
+def test_unknown_names_have_the_usual_error():
+    import stable_softmax
+
+    with pytest.raises(AttributeError, match=r"^module 'stable_softmax' has no attribute 'gelu'$"):
+        _ = stable_softmax.gelu
+
+
 def test_signatures_show_names_and_no_private_paths():
     import stable_softmax
 

@@ -32,6 +32,8 @@ Examples
 array([1.92874985e-22])
 """
 
+from typing import TYPE_CHECKING
+
 from stable_softmax import textbook
 from stable_softmax._crossentropy import (
     grad_softmax_crossentropy_with_logits,
@@ -103,3 +105,13 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+if not TYPE_CHECKING:  # to type checkers, it would mean that every name is there
+
+    def __getattr__(name: str) -> None:
+        from stable_softmax._spellings import own_name
+
+        meant = own_name(name, __all__)
+        hint = f"; did you mean {meant!r}?" if meant else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
