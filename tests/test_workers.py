@@ -50,6 +50,13 @@ def test_the_work_is_shared_and_no_thread_is_left(monkeypatch):
     assert threading.enumerate() == before
 
 
+def test_prompt_says_what_is_set_and_what_is_restored():
+    with set_workers(3):
+        assert repr(set_workers(4)) == "<workers set to 4: a context manager that restores 3>"
+        assert get_workers() == 4
+    assert get_workers() == 1
+
+
 def test_what_a_worker_raises_arrives(monkeypatch):
     def failing(*_arguments, **_options):
         raise MemoryError("no more")

@@ -4,7 +4,7 @@ import operator
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -44,10 +44,22 @@ def set_workers(workers: int) -> AbstractContextManager[Any]:
     >>> float(probabilities[0, 0])
     0.1
     """
-    restoring = ExitStack()
-    restoring.callback(_WORKERS.set, _WORKERS.get())
-    _WORKERS.set(_number_of(workers))
+    restoring = _Restoring(_number_of(workers), _WORKERS.get())
+    _WORKERS.set(restoring.workers)
     return restoring
+
+
+class _Restoring(AbstractContextManager["_Restoring"]):
+    """Restores the previous number of workers at the end of a `with` statement."""
+
+    def __init__(self, workers: int, previous: int) -> None:
+        self.workers, self._previous = workers, previous
+
+    def __repr__(self) -> str:
+        return f"<workers set to {self.workers}: a context manager that restores {self._previous}>"
+
+    def __exit__(self, *_error: object) -> None:
+        _WORKERS.set(self._previous)
 
 
 def get_workers() -> int:
