@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stable_softmax import linear_softmax_crossentropy, softmax, softmax_crossentropy_with_logits
+from stable_softmax import linear_softmax_crossentropy, softmax, softmax_crossentropy_with_logits, softmax_statistics
 from stable_softmax._libraries import remedies
 
 pytestmark = pytest.mark.covering
@@ -47,6 +47,11 @@ def test_lists_become_arrays_of_the_library_of_the_others(library, name):
     losses = softmax_crossentropy_with_logits(**arguments | {name: evaluated(code, **{name: LISTS[name]})})
     np.testing.assert_allclose(library.numpy(losses), EXPECTED, rtol=1e-6)
     assert type(losses) is type(softmax_crossentropy_with_logits(**arguments_of(library)))
+
+
+@pytest.mark.only_backends("numpy")
+def test_several_lists():
+    assert remedy_of(softmax_crossentropy_with_logits, **LISTS) == "numpy.asarray(logits)"
 
 
 @pytest.mark.only_backends("torch", "array-api-strict")
@@ -209,3 +214,22 @@ def test_bias_of_integers_and_targets_of_one_example_are_in_order(library):
     assert linear_softmax_crossentropy(features, weight, targets, bias).ndim == 0
     with pytest.raises(ValueError, match=r"^bias must have shape \(3,\)"):
         linear_softmax_crossentropy(library.array(np.ones((2, 5))), weight, targets, library.array(np.ones(4)))
+
+
+def test_bias_and_targets_of_as_many_examples_as_classes(library):
+    features, weight, ones = (library.array(np.ones(shape)) for shape in ((3, 5), (3, 5), 3))
+    with pytest.raises(ValueError, match=r"^reference_answers of dtype .* are probabilities"):
+        linear_softmax_crossentropy(features, weight, ones, ones)
+
+
+# Options that a function does not have
+
+
+@pytest.mark.only_backends("numpy", "torch", "array-api-strict")
+@pytest.mark.parametrize(("name", "length"), [("class_weights", 3), ("example_weights", 2)])
+def test_statistics_have_no_dtype_to_pass(library, name, length):
+    logits = library.logits(LOGITS, "float32")
+    given = {"reference_answers": library.array(np.asarray([0, 2])), name: library.array(np.full(length, 1e300))}
+    with pytest.raises(ValueError, match=r": scale them, or convert logits to float64$"):
+        softmax_statistics(logits, **given)
+    softmax_statistics(library.array(LOGITS), **given)

@@ -246,23 +246,34 @@ def _check_vector(lib: Library, vector: Any, layout: Layout) -> None:
         raise ValueError(f"vector must have logits' shape {layout.shape}, not {tuple(vector.shape)}")
 
 
-def checked_class_weights(lib: Library, class_weights: Any, layout: Layout, is_relative: bool) -> Any:
+def checked_class_weights(
+    lib: Library, class_weights: Any, layout: Layout, is_relative: bool, has_dtype: bool = True
+) -> Any:
     """Check class weights, and return them with as many dimensions as the logits."""
     axis, classes = layout.axes[0], layout.shape[layout.axes[0]]
-    weights = _weights_of(lib, "class_weights", class_weights, (classes,), "class", layout, is_relative)
+    weights = _weights_of(lib, "class_weights", class_weights, (classes,), "class", layout, is_relative, has_dtype)
     return lib.xp.reshape(weights, tuple(classes if i == axis else 1 for i in range(len(layout.shape))))
 
 
-def checked_example_weights(lib: Library, example_weights: Any, layout: Layout, is_relative: bool) -> Any:
+def checked_example_weights(
+    lib: Library, example_weights: Any, layout: Layout, is_relative: bool, has_dtype: bool = True
+) -> Any:
     """Check example weights, and return them with an axis of length 1 in place of the class axis."""
     axis = layout.axes[0]
     shape = layout.shape[:axis] + layout.shape[axis + 1 :]
-    weights = _weights_of(lib, "example_weights", example_weights, shape, "example", layout, is_relative)
+    weights = _weights_of(lib, "example_weights", example_weights, shape, "example", layout, is_relative, has_dtype)
     return lib.expand_dims(weights, axis)
 
 
 def _weights_of(
-    lib: Library, name: str, weights: Any, shape: tuple[int, ...], item: str, layout: Layout, is_relative: bool
+    lib: Library,
+    name: str,
+    weights: Any,
+    shape: tuple[int, ...],
+    item: str,
+    layout: Layout,
+    is_relative: bool,
+    has_dtype: bool,
 ) -> Any:
     """Check dtype, shape and values of weights, and return them in a dtype for the computation."""
     if not lib.is_of_kind(weights.dtype, "real floating", "integral"):
@@ -270,7 +281,7 @@ def _weights_of(
         raise not_real_error(name, weights.dtype, ": convert them to numbers" if is_bool else "")
     if tuple(weights.shape) != shape:
         raise ValueError(f"{name} must have shape {shape}, one for each {item}, not {tuple(weights.shape)}")
-    return checked_weights(lib, name, weights, layout.working, is_relative)
+    return checked_weights(lib, name, weights, layout.working, is_relative, has_dtype)
 
 
 def ignored_id_of(lib: Library, ignore_index: Any, answers: Any, holds_ids: bool) -> int | None:

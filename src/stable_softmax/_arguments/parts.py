@@ -65,11 +65,13 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
     # A conversion that wraps around gives a negative number.
     first = first_class if first_array is None else lib.convert(first_array, ids.dtype)
     weights = checked.class_weights
+    if weights is not None:
+        weights = checked_class_weights(lib, weights, layout, is_relative=False, has_dtype=False)
     smoothing = checked_number(lib, "label_smoothing", checked.label_smoothing, layout, largest=1.0)
     criterion = Criterion(
         class_ids=relative_ids(lib, ids, first),
         where=where,
-        class_weights=None if weights is None else checked_class_weights(lib, weights, layout, is_relative=False),
+        class_weights=weights,
         example_weights=_weights_of_examples(lib, ids, reference_answers, checked, layout),
         label_smoothing=0.0 if is_off(smoothing) else lib.xp.zeros_like(ids, dtype=layout.working) + smoothing,
     )
@@ -142,7 +144,7 @@ def _weights_of_examples(lib: Library, ids: Any, answers: Any, options: Options,
     """Return what each example counts, 0 for those whose label is to be ignored; None if all count 1."""
     weights = None
     if options.example_weights is not None:
-        weights = checked_example_weights(lib, options.example_weights, layout, is_relative=False)
+        weights = checked_example_weights(lib, options.example_weights, layout, is_relative=False, has_dtype=False)
     if options.ignore_index is None:
         return weights
     ignored_id = ignored_id_of(lib, options.ignore_index, answers, holds_ids=True)

@@ -88,10 +88,11 @@ def given_of(*arrays: Any) -> list[Any]:
     return [array for array in arrays if array is not None]
 
 
-def checked_weights(lib: Library, name: str, weights: Any, dtype: Any, is_relative: bool) -> Any:
+def checked_weights(lib: Library, name: str, weights: Any, dtype: Any, is_relative: bool, has_dtype: bool) -> Any:
     """Return weights in a dtype; raise for the first bad one, or make it NaN.
 
-    Relative weights matter only by their ratios, and may lie outside the range of the dtype.
+    Relative weights matter only by their ratios, and may lie outside the range of the dtype. `has_dtype` says whether
+    the caller can choose the dtype.
     """
     if is_relative and lib.is_of_kind(weights.dtype, "real floating"):
         dtype = wider_dtype(lib, dtype, weights.dtype)
@@ -106,7 +107,8 @@ def checked_weights(lib: Library, name: str, weights: Any, dtype: Any, is_relati
         own, rule, remedy = weights.dtype, "be finite and not negative", ""
         if 0 <= value <= lib.xp.finfo(own).max:
             rule = f"lie in the range of {name_of_dtype(dtype)}, the dtype of the computation"
-            remedy = f": scale them, or pass dtype={name_of_dtype(own)!r}"
+            wider = f"pass dtype={name_of_dtype(own)!r}" if has_dtype else f"convert logits to {name_of_dtype(own)}"
+            remedy = f": scale them, or {wider}"
         raise ValueError(f"{name} must {rule}, but is {value} at position {position}{remedy}")
     return lib.convert(weights, dtype)
 
