@@ -1,5 +1,6 @@
 """The command that tells what the usual form of the loss makes of a model's own logits."""
 
+import io
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from typer.testing import CliRunner
 from stable_softmax._commands import app
 from stable_softmax.audit import _examples, _plot
 from stable_softmax.audit._tally import Offset, Tally
-from stable_softmax.command_line import blocks, files
+from stable_softmax.command_line import blocks, files, output
 from stable_softmax.reference import bounds
 
 pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering, pytest.mark.installed]
@@ -200,6 +201,13 @@ def test_what_cannot_be_measured_is_counted_and_left_out():
 def test_labels_that_are_out_of_range_alike_have_a_remedy(labels, hint):
     _, document = audited(np.zeros((3, 3)), np.asarray(labels))
     assert document["findings"][0].endswith(hint)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "float32"])
+def test_logits_beyond_the_range_are_infinite_without_a_warning(precision):
+    logits = np.asarray([[0, -1e300, 0], [0, 1, 1e300]])
+    _, document = audited(logits, np.asarray([0, 0]), "--dtype", precision)
+    assert document["found"]["some_negative_infinity"]["count"] == document["found"]["positive_infinity"]["count"] == 1
 
 
 def test_infinities_of_rounding_are_said_to_be():
@@ -505,6 +513,17 @@ def test_name_with_two_colons_of_a_file_that_is_there():
     assert run("x::y.npy", "labels.npy").exit_code == SOUND
 
 
+def test_names_with_two_colons_in_a_file():
+    array = np.zeros((2, 2))
+    np.savez("x::y.npz", **{"a::b": array, "c": array[0]})
+    np.savez("x", **{"a::b": array, "c": array[0]})
+    np.save("labels.npy", np.zeros(2, int))
+    for name in ("x.npz::a::b", "x::y.npz::a::b"):
+        assert run(name, "labels.npy").exit_code == SOUND
+    assert refused("x.npz::a::d", "labels.npy") == "x.npz::a::d: holds no array 'a::d', but a::b, c"
+    assert refused("y.npz::a::b", "labels.npy") == "y.npz::a::b: no such file"
+
+
 # What cannot be used
 
 
@@ -627,6 +646,31 @@ def test_error_without_a_message_is_named(monkeypatch):
 
     monkeypatch.setattr(files, "_mapped", fails)
     assert refused("logits.npy", "labels.npy") == "logits.npy: MemoryError"
+
+
+@pytest.mark.usefixtures("sound")
+def test_errors_have_no_addresses(monkeypatch):
+    def fails(*_):
+        raise ValueError("bad <reader object at 0x7F00aa> here")
+
+    monkeypatch.setattr(files, "_mapped", fails)
+    assert refused("logits.npy", "labels.npy") == "logits.npy: bad <reader object> here"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe of POSIX")
+@pytest.mark.usefixtures("sound")
+def test_pipes_are_refused_without_waiting():
+    os.mkfifo("pipe.npy")
+    expected = "pipe.npy: neither a regular file nor a folder: save a pipe's content in a file first"
+    assert refused("pipe.npy", "labels.npy") == refused("logits.npy", "pipe.npy") == expected
+
+
+@pytest.mark.usefixtures("sound")
+def test_swapped_files_are_said_to_be():
+    line = "labels.npy and logits.npy are swapped: pass the logits first, then the labels"
+    assert refused("labels.npy", "logits.npy") == line
+    np.save("integers.npy", np.zeros((4, 3), int))
+    assert refused("labels.npy", "integers.npy").endswith("; are the files swapped? The logits come first")
 
 
 @pytest.mark.usefixtures("sound")
@@ -816,6 +860,34 @@ def test_names_are_printed_as_they_are():
     np.save("[red]/[b]x.npy", np.zeros((1, 2)))
     np.save("labels.npy", np.zeros(1, int))
     assert run("[red]/[b]x.npy", "labels.npy").stdout.startswith("[red]/[b]x.npy: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names a file by bytes that are no characters")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_that_cannot_be_written_are_escaped(encoding):
+    name = os.fsdecode(b"\xff\xc3\xa9.npy")
+    np.save(name, np.zeros((4, 3)))
+    np.save("labels.npy", np.zeros(4, int))
+    shown = {"utf-8": "\\udcff\u00e9.npy", "ascii": "\\udcff\\xe9.npy"}[encoding]
+    command = [sys.executable, "-m", "stable_softmax", "audit", name]
+    options = {"capture_output": True, "env": os.environ | {"PYTHONIOENCODING": encoding}}
+    process = subprocess.run([*command, "labels.npy", "--html", "x.html"], **options)
+    assert process.returncode == SOUND, process.stderr
+    assert process.stdout.decode(encoding).startswith(f"{shown}: ")
+    assert "\\udcff\u00e9.npy" in Path("x.html").read_text(encoding="utf-8")
+    process = subprocess.run([*command, "labels.npy", "--json"], **options)
+    assert json.loads(process.stdout)["logits"]["name"] == name
+    process = subprocess.run([*command, name], **options)
+    assert process.returncode == UNUSABLE
+    assert process.stderr.decode(encoding).count("\n") == 1
+
+
+def test_streams_that_take_every_character_are_left_alone(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    with output.one_line_errors("audit"):
+        print("\u00e9")
+    assert stream.getvalue() == "\u00e9\n"
 
 
 SIGNATURES = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}

@@ -71,6 +71,24 @@ def opened_pair(logits="logits.npy", reference="reference.npy", axis=-1):
     return _pair.paired(files.opened(logits), files.opened(reference), None, axis, None)
 
 
+@pytest.mark.parametrize("role", ["logits", "labels"])
+def test_labels_instead_of_logits_lead_to_the_audit(role):
+    np.save("x.npy", np.zeros((4, 3)))
+    np.save("y.npy", np.zeros(4, int))
+    names = ("x.npy", "y.npy") if role == "labels" else ("y.npy", "x.npy")
+    assert refused(*names).endswith("; y.npy looks like labels: stable-softmax audit x.npy y.npy")
+
+
+def test_reference_in_a_coarser_dtype_may_be_the_quantized_model():
+    logits, reference = (values.astype(np.float32) for values in models())
+    _, document = compared(logits, reference.astype(np.float16))
+    assert document["notes"] == [
+        "the reference is in float16, and the logits in float32: the original model comes second"
+    ]
+    _, document = compared(logits.astype(np.float16), reference)
+    assert document["notes"] == []
+
+
 # Definitions, in many more digits than are lost
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stable_softmax.command_line.blocks import Logits, taken, without
+from stable_softmax.command_line.blocks import Logits, fitting_axes, taken
 from stable_softmax.command_line.files import Stored
 from stable_softmax.command_line.output import UnusableError
 
@@ -57,6 +57,8 @@ class Examples:
 
 def paired(stored: Stored, labels: Stored, axis: int, dtype: str | None) -> Examples:
     """Check that logits and labels fit each other, and put them together."""
+    if stored.dtype.kind in "iu" and labels.dtype.kind not in "iu" and fitting_axes(labels.shape, stored.shape):
+        raise UnusableError(f"{stored.name} and {labels.name} are swapped: pass the logits first, then the labels")
     logits = taken(stored, axis, dtype)
     if labels.dtype.kind not in "iu":
         raise UnusableError(f"{labels.name}: labels must be class ids of an integer dtype, not {labels.dtype}")
@@ -71,5 +73,7 @@ def paired(stored: Stored, labels: Stored, axis: int, dtype: str | None) -> Exam
 def _remedy(logits: tuple[int, ...], labels: tuple[int, ...]) -> str:
     if logits == labels:
         return "; an example has a logit for each class, and one label"
-    fitting = [axis for axis in range(len(logits)) if without(logits, axis) == labels]
+    fitting = fitting_axes(logits, labels)
+    if not fitting and fitting_axes(labels, logits):
+        return "; are the files swapped? The logits come first"
     return f"; they would fit --axis {fitting[0]}" if fitting else ""

@@ -67,7 +67,8 @@ class Logits:
         """Read some examples as (examples, classes), rounded to the dtype, in the dtype to compute in."""
         part = self.stored.read(*pieces[: self.axis], slice(None), *pieces[self.axis :])
         rows = np.moveaxis(part, self.axis, -1).reshape(-1, self.classes)
-        return rounded(rows, self.dtype).astype(working_dtype, copy=False)
+        with np.errstate(over="ignore"):  # what is beyond the range is infinite
+            return rounded(rows, self.dtype).astype(working_dtype, copy=False)
 
     def index(self, position: int) -> tuple[int, ...]:
         """Return where an example is, by its position in C order."""
@@ -106,6 +107,11 @@ def taken(stored: Stored, axis: int, dtype: str | None) -> Logits:
 def without(lengths: tuple[int, ...], axis: int) -> tuple[int, ...]:
     """Leave out the length of an axis."""
     return lengths[:axis] + lengths[axis + 1 :]
+
+
+def fitting_axes(logits: tuple[int, ...], labels: tuple[int, ...]) -> list[int]:
+    """Return the axes that may hold the classes, by the shapes of logits and labels."""
+    return [axis for axis in range(len(logits)) if without(logits, axis) == labels]
 
 
 def _floating(dtype: np.dtype[Any]) -> str:

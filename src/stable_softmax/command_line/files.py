@@ -41,8 +41,7 @@ class Stored(NamedTuple):
 def opened(name: str) -> Stored:
     """Open `FILE`, or the array `NAME` of `FILE::NAME`. Nothing is unpickled."""
     try:
-        whole = "::" not in name or Path(name).exists()
-        file, member = (name, None) if whole else name.rsplit("::", 1)
+        file, member = _file_and_member(name)
         values = _values(Path(file), member)
         gaps = values.nchunks - values.nchunks_initialized if hasattr(values, "nchunks") else 0
         return Stored(name, tuple(values.shape), values.dtype, values, gaps)
@@ -52,12 +51,24 @@ def opened(name: str) -> Stored:
         raise UnusableError(f"{name}: {first_line(error)}") from error
 
 
+def _file_and_member(name: str) -> tuple[str, str | None]:
+    """Return the longest part of a name, up to a "::" or the end, that is there, and the rest; both may have a "::"."""
+    parts = name.split("::")
+    for count in range(len(parts), 0, -1):
+        file = "::".join(parts[:count])
+        if Path(file).exists():
+            return file, "::".join(parts[count:]) if count < len(parts) else None
+    return parts[0], "::".join(parts[1:]) or None
+
+
 def _values(path: Path, member: str | None) -> Any:
     """Return an object with shape, dtype and pieces."""
     if path.is_dir():
         return _zarr(path, member)
     if not path.exists():
         raise UnusableError("no such file")
+    if not path.is_file():  # opening a pipe would wait for a writer
+        raise UnusableError("neither a regular file nor a folder: save a pipe's content in a file first")
     with path.open("rb") as file:
         start = file.read(len(_NPY))
         file.seek(0)

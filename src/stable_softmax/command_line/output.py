@@ -1,9 +1,12 @@
 """What all commands do with files, optional packages and errors."""
 
 import os
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
 
@@ -22,19 +25,27 @@ class UnusableError(Exception):
 @contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
     """Say in one line what stops a command, and end it."""
+    _escape_what_cannot_be_written()
     try:
         yield
     except UnusableError as error:
-        typer.echo(f"{command}: {error}", err=True)
+        print(f"{command}: {error}", file=sys.stderr)
         raise typer.Exit(code=2) from error
     except BrokenPipeError:
         raise  # of `| head`, which is no error
     except OSError as error:
-        typer.echo(f"{command}: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        print(f"{command}: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         raise typer.Exit(code=2) from error
     except KeyboardInterrupt as error:
-        typer.echo(f"{command}: interrupted", err=True)
+        print(f"{command}: interrupted", file=sys.stderr)
         raise typer.Exit(code=_INTERRUPTED) from error
+
+
+def _escape_what_cannot_be_written() -> None:
+    """Write names of files as escapes where the terminal has no character for them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # notebooks have others, which take every character
+            stream.reconfigure(errors="backslashreplace")
 
 
 def required(module: str, extra: str, purpose: str) -> ModuleType:
@@ -91,5 +102,5 @@ def picture_suffixes() -> tuple[str, ...]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a message, or the error's name if there is none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """Return the first line of a message, without addresses in memory, or the error's name if there is none."""
+    return next(iter(re.sub(r" at 0x[0-9a-fA-F]+", "", str(error)).splitlines()), type(error).__name__)

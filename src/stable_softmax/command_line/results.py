@@ -54,7 +54,7 @@ class Destinations(NamedTuple):
         if self.plot:
             write(self.plot, drawn(result.drawing, self.plot.suffix[1:].lower()))
         if self.page:
-            write(self.page, html(result.title, result.text, _picture(result)).encode())
+            write(self.page, html(result.title, result.text, _picture(result)).encode(errors="backslashreplace"))
 
 
 def _picture(result: Result) -> str:

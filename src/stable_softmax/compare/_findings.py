@@ -2,6 +2,7 @@
 
 from stable_softmax.command_line.found import TOLERANCE, Found, gaps
 from stable_softmax.compare._tally import TROUBLE, Tally
+from stable_softmax.reference.bounds import PRECISIONS
 
 _TROUBLE = dict(zip(TROUBLE, ("with NaN", "with +inf", "of nothing but -inf"), strict=True))
 _NOTES = {
@@ -29,6 +30,9 @@ def findings(tally: Tally) -> list[str]:
 def notes(tally: Tally) -> list[str]:
     """Say what is worth knowing, and not wrong."""
     said = [f"{words}: {tally.found[kind].count:,}" for kind, words in _NOTES.items() if tally.found[kind].count]
+    dtypes = [logits.coarsest_dtype for logits in (tally.pair.reference, tally.pair.logits)]
+    if PRECISIONS[dtypes[0]].significant_bits < PRECISIONS[dtypes[1]].significant_bits:
+        said.append(f"the reference is in {dtypes[0]}, and the logits in {dtypes[1]}: the original model comes second")
     return [*said, *(gaps("mask", tally.pair.where) if tally.pair.where else [])]
 
 

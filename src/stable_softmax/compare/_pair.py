@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stable_softmax.command_line.blocks import Logits, Pieces, taken
+from stable_softmax.command_line.blocks import Logits, Pieces, fitting_axes, taken
 from stable_softmax.command_line.files import Stored
 from stable_softmax.command_line.output import UnusableError
 
@@ -76,11 +76,12 @@ class Pair:
 
 def paired(stored: Stored, reference: Stored, where: Stored | None, axis: int, dtype: str | None) -> Pair:
     """Check that the files fit each other, and put them together; `dtype` is for the logits alone."""
-    pair = Pair(taken(stored, axis, dtype), taken(reference, axis, None), where)
     if stored.shape != reference.shape:
         raise UnusableError(
             f"{stored.name} and {reference.name} must have the same shape, not {stored.shape} and {reference.shape}"
+            f"{_remedy(stored, reference)}"
         )
+    pair = Pair(taken(stored, axis, dtype), taken(reference, axis, None), where)
     if where and where.dtype.kind not in "biu":
         raise UnusableError(f"{where.name}: a mask of examples must be boolean or 0 and 1, not {where.dtype}")
     if where and where.shape != pair.logits.shape:
@@ -89,3 +90,11 @@ def paired(stored: Stored, reference: Stored, where: Stored | None, axis: int, d
             f"not {where.shape}"
         )
     return pair
+
+
+def _remedy(stored: Stored, reference: Stored) -> str:
+    """Say how logits and labels are compared, if one of the files looks like labels."""
+    for logits, labels in ((stored, reference), (reference, stored)):
+        if labels.dtype.kind in "iu" and fitting_axes(logits.shape, labels.shape):
+            return f"; {labels.name} looks like labels: stable-softmax audit {logits.name} {labels.name}"
+    return ""
