@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 from stored_arrays import KINDS, half_written, saved
 from typer.testing import CliRunner
 
+from stable_softmax import softmax
 from stable_softmax._commands import app
 from stable_softmax.audit import _examples, _plot
 from stable_softmax.audit._tally import Offset, Tally
@@ -102,6 +103,8 @@ def test_counts_are_those_of_an_independent_count(name):
     assert document["examples"] == document["measured"] == 400
     assert document["classes"] == 7
     assert document["mean_loss"]["usual"] == pytest.approx(usual.mean(), rel=1e-6)
+    errors = np.abs(usual - exact)[is_off(usual, exact)]
+    assert document["mean_loss"]["error_share"] == pytest.approx(errors.sum() / exact.sum(), rel=1e-3)
     assert document["mean_loss"]["stable_softmax"] == pytest.approx(exact.mean(), rel=1e-6)
     gradients = at_label - 1, np.expm1(-exact)
     for found, (low, high) in zip(document["leads"], LEADS, strict=True):
@@ -171,6 +174,7 @@ def test_what_cannot_be_measured_is_counted_and_left_out():
         "some_negative_infinity": [[4], [5]],
         "infinite_loss": [[5]],
         "loss_below_range": [],
+        "like_probabilities": [],
     }
     assert [at["label"] for at in document["found"]["label_out_of_range"]["first"]] == [3, -1]
     assert all(len(places["first"]) == places["count"] for places in document["found"].values())
@@ -211,7 +215,7 @@ def test_logits_beyond_the_range_are_infinite_without_a_warning(precision):
 
 
 def test_infinities_of_rounding_are_said_to_be():
-    logits, labels = np.asarray([[1e6, 0], [0, 1]], np.float32), np.asarray([1, 1])
+    logits, labels = np.asarray([[1e6, 0], [0, 2]], np.float32), np.asarray([1, 1])
     _, document = audited(logits, labels, "--dtype", "float16")
     assert document["findings"] == ["rows with +inf once rounded to float16: 1 (first at 0)"]
 
@@ -245,6 +249,38 @@ def test_loss_that_no_form_can_hold_is_lost_where_a_wider_dtype_holds_it(precisi
         assert code == FINDINGS
         assert row["loss_zero"] == row["loss_off"] == row["gradient_zero"] == row["gradient_off"] == 1
         assert document["advice"].startswith("Convert the logits to float64")
+
+
+@pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16"])
+def test_probabilities_are_found_and_their_logarithms_are_not(name):
+    logits, labels = model(300, 40, scale=2)
+    probabilities = softmax(logits)
+    code, document = audited(probabilities, labels, "--dtype", name)
+    assert code == FINDINGS
+    expected = "rows that look like probabilities, with the sum 1: 300 of 300; save what goes into the softmax"
+    assert document["findings"][0] == expected
+    assert document["advice"].startswith("Look first for what is wrong with logits and labels themselves")
+    for sound in (np.log(probabilities), logits, 100 * probabilities):
+        _, document = audited(sound, labels, "--dtype", name)
+        assert document["found"]["like_probabilities"]["count"] == 0
+
+
+def test_few_rows_may_look_like_probabilities():
+    code, document = audited(np.asarray([[1.0, 0], [1, 2], [3, 2], [0, 5]]), np.zeros(4, int))
+    assert code == SOUND
+    assert document["found"]["like_probabilities"]["count"] == 1
+    code, _ = audited(np.ones((4, 1)), np.zeros(4, int))
+    assert code == SOUND
+
+
+def test_findings_that_fail_are_chosen():
+    lost, unsound = np.asarray([[40.0, 0], [1, 0]]), np.asarray([[np.nan, 0], [1, 0]])
+    codes = [
+        audited(logits, np.zeros(2, int), "--fail-on", kind)[0]
+        for logits in (lost, unsound)
+        for kind in ("any", "inputs", "none")
+    ]
+    assert codes == [FINDINGS, SOUND, SOUND, FINDINGS, FINDINGS, SOUND]
 
 
 # Dtypes and offsets
@@ -368,7 +404,7 @@ def test_no_examples_are_sound(shape):
     code, document = audited(np.zeros(shape), np.zeros((shape[0], *shape[2:]), int), "--axis", 1)
     assert code == SOUND
     assert document["examples"] == document["measured"] == 0
-    assert document["mean_loss"] == {"usual": None, "stable_softmax": None}
+    assert document["mean_loss"] == {"usual": None, "stable_softmax": None, "error_share": None}
     assert document["largest_logits"]["largest"] is None
     assert document["advice"] == "There is no loss to measure."
     result = run("logits.npy", "labels.npy", "--axis", 1, "--plot", "plot.png")
@@ -378,7 +414,7 @@ def test_no_examples_are_sound(shape):
 def test_one_class_is_sound():
     code, document = audited(np.asarray([[3.0], [1e6]]), np.asarray([0, 0]))
     assert code == SOUND
-    assert document["mean_loss"] == {"usual": 0, "stable_softmax": 0}
+    assert document["mean_loss"] == {"usual": 0, "stable_softmax": 0, "error_share": None}
     assert document["leads"][-1]["examples"] == 2
 
 
@@ -777,12 +813,12 @@ def test_text_is_narrow_and_short():
     lines = result.stdout.splitlines()
     assert result.exit_code == FINDINGS
     assert max(map(len, lines)) <= 80
-    assert len(lines) <= 54
+    assert len(lines) <= 55
     assert "\x1b" not in result.stdout
     np.save("logits.npy", logits[10:] - np.float32(1e6))
     np.save("labels.npy", labels[10:])
     lines = run("logits.npy", "labels.npy").stdout.splitlines()
-    assert len(lines) <= 42
+    assert len(lines) <= 43
     assert max(map(len, lines)) <= 80
 
 
@@ -797,6 +833,8 @@ def test_text_and_json_have_the_same_figures():
     assert lines[1] == "labels.npy: 400 examples, of which 400 are measured"
     assert f"mean loss, usual form       {document['mean_loss']['usual']:.7g}" in lines
     assert f"mean loss, stable-softmax   {document['mean_loss']['stable_softmax']:.7g}" in lines
+    share = document["mean_loss"]["error_share"]
+    assert f"losses that are off         have errors of {share:.2g} of the mean loss" in lines
     table = [line.split() for line in lines if line.startswith(("below 0", "0 to 5", "40 and above"))]
     for words, row in zip(table, [document["leads"][i] for i in (0, 1, 5)], strict=True):
         counts = list(row.values())[2:]
@@ -818,7 +856,7 @@ def test_json_has_these_keys_and_no_others():
         *("mean_loss", "leads", "found", "largest_logits", "worst", "findings", "notes", "advice"),
     ]
     assert list(document["logits"]) == list(document["labels"]) == ["name", "shape", "dtype"]
-    assert list(document["mean_loss"]) == ["usual", "stable_softmax"]
+    assert list(document["mean_loss"]) == ["usual", "stable_softmax", "error_share"]
     counts = ["examples", "loss_zero", "loss_off", "gradient_zero", "gradient_off"]
     assert all(list(row) == ["from", "to", *counts] for row in document["leads"])
     assert all(list(found) == ["count", "first"] for found in document["found"].values())
@@ -903,20 +941,35 @@ def test_plot_is_written_in_the_format_of_its_name(folder, kind):
     assert path.read_bytes().startswith(SIGNATURES[kind])
 
 
-def test_plot_shows_each_example_once_in_each_form():
-    logits, labels = np.asarray([[1.0, 0], [30, 0], [40, 0], [50, 0], [3, -np.inf]]), np.zeros(5, int)
+def tally_of(logits, labels):
+    """Count all examples of arrays, rounded to float32."""
     np.save("logits.npy", logits)
     np.save("labels.npy", labels)
     examples = _examples.paired(files.opened("logits.npy"), files.opened("labels.npy"), -1, "float32")
     tally = Tally(examples)
     for block in examples.blocks():
         tally.add(block)
+    return tally
+
+
+def test_plot_shows_each_example_once_in_each_form():
+    tally = tally_of(np.asarray([[1.0, 0], [30, 0], [40, 0], [50, 0], [3, -np.inf]]), np.zeros(5, int))
     panel, strip = Figure().subplots(2, 1)
     _plot.fill(panel, strip, tally)
     points = [[len(line.get_xdata()) for line in axes.lines] for axes in (panel, strip)]
     assert points == [[4, 1], [0, 3]]
     assert panel.get_yscale() == "log"
     assert panel.lines[0].get_marker() != panel.lines[1].get_marker()
+
+
+def test_plot_has_the_worst_examples_of_many():
+    rng = np.random.default_rng(0)
+    logits, worst = rng.normal(size=(50_000, 3)), [7, 30_000, 49_999]
+    logits[worst] = [[40, 0, 0], [41, 0, 0], [42, 0, 0]]
+    drawn = tally_of(logits, np.zeros(50_000, int)).drawn
+    assert {*worst} <= {*drawn.positions.astype(int).tolist()}
+    assert len({*drawn.positions.tolist()}) == len(drawn.leads) < 1000
+    assert {40.0, 41.0, 42.0} <= {*drawn.leads.tolist()}
 
 
 def test_page_is_one_file_that_asks_for_no_other():

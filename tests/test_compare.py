@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from stored_arrays import KINDS, half_written, saved
 from typer.testing import CliRunner
 
+from stable_softmax import log_softmax, softmax
 from stable_softmax._commands import app
 from stable_softmax.command_line import blocks, files
 from stable_softmax.compare import _check, _pair, _plot
@@ -77,6 +78,16 @@ def test_labels_instead_of_logits_lead_to_the_audit(role):
     np.save("y.npy", np.zeros(4, int))
     names = ("x.npy", "y.npy") if role == "labels" else ("y.npy", "x.npy")
     assert refused(*names).endswith("; y.npy looks like labels: stable-softmax audit x.npy y.npy")
+
+
+def test_probabilities_instead_of_logits():
+    logits, reference = models()
+    code, document = compared(logits, softmax(reference))
+    assert code == FINDINGS
+    expected = "rows of the reference logits that look like probabilities, with the sum 1: 400 of 400; "
+    assert document["findings"] == [expected + "save what goes into the softmax"]
+    code, _ = compared(logits, log_softmax(reference))
+    assert code == SOUND
 
 
 def test_reference_in_a_coarser_dtype_may_be_the_quantized_model():
@@ -250,6 +261,8 @@ def test_rows_without_a_divergence_are_counted_named_and_left_out():
         "reference_nan": [4],
         "reference_positive_infinity": [],
         "reference_all_negative_infinity": [1],
+        "logits_like_probabilities": [],
+        "reference_like_probabilities": [],
         "infinite_kl": [5],
         "left_out": [],
         "tied": [],

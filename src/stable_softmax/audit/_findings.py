@@ -1,8 +1,10 @@
 """What the counts come to, in words."""
 
+from enum import StrEnum
+
 from stable_softmax.audit._examples import Example
 from stable_softmax.audit._tally import COARSE, Tally
-from stable_softmax.command_line.found import TOLERANCE, gaps
+from stable_softmax.command_line.found import TOLERANCE, gaps, probabilities_in_words
 
 _TROUBLE = {
     "nan": "rows with NaN",
@@ -20,6 +22,20 @@ _NOTES = {
 def findings(tally: Tally) -> list[str]:
     """Say what is wrong, one item each."""
     return [*_trouble(tally), *_lost(tally), *_coarse(tally)]
+
+
+class FailOn(StrEnum):
+    """The findings that make a command fail."""
+
+    any = "any"
+    inputs = "inputs"
+    none = "none"
+
+
+def failing(tally: Tally, fail_on: FailOn) -> list[str]:
+    """Return the findings that make the command fail: those of inputs no form of the loss mends."""
+    chosen = {FailOn.any: findings, FailOn.inputs: _trouble}
+    return chosen[fail_on](tally) if fail_on in chosen else []
 
 
 def notes(tally: Tally) -> list[str]:
@@ -54,6 +70,7 @@ def _trouble(tally: Tally) -> list[str]:
     outside = tally.found["label_out_of_range"]
     logits = tally.examples.logits
     said = gaps("logits", logits.stored)
+    said += probabilities_in_words("rows", tally.found["like_probabilities"].count, tally.offset.rows)
     if outside.count:
         several = ", ".join(f"{example.label} at {place(tally, example)}" for example in outside.first[:3])
         said.append(f"labels outside of [0, {logits.classes}): {outside.count:,} ({several}){_hint(tally)}")

@@ -42,6 +42,8 @@ def _means(tally: Tally) -> RenderableType:
     layout = Table.grid(padding=(0, 2))
     layout.add_row("mean loss, usual form", f"{usual:.7g}")
     layout.add_row("mean loss, stable-softmax", f"{ours:.7g}")
+    if tally.totals["loss_off"]:
+        layout.add_row("losses that are off", f"have errors of {tally.error_share:.2g} of the mean loss")
     if offset.rows:
         mean = offset.total / offset.rows
         layout.add_row(
@@ -89,7 +91,7 @@ def document(tally: Tally, exact: list[float]) -> dict[str, Any]:
         "examples": logits.count,
         "classes": logits.classes,
         "measured": tally.totals["examples"],
-        "mean_loss": {"usual": usual, "stable_softmax": ours},
+        "mean_loss": {"usual": usual, "stable_softmax": ours, "error_share": number(tally.error_share)},
         "leads": [
             {"from": low, "to": high, **dict(zip(COUNTS, counts, strict=True))}
             for low, high, counts in zip(bounds[:-1], bounds[1:], tally.table.tolist(), strict=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stable_softmax import softmax_crossentropy_with_logits, textbook
 from stable_softmax.audit._examples import Block, Example, Examples
-from stable_softmax.command_line.found import Found, is_off
+from stable_softmax.command_line.found import Found, is_off, like_probabilities
 from stable_softmax.reference.bounds import PRECISIONS
 from stable_softmax.reference.exact import exact_rows
 
@@ -21,7 +21,7 @@ COARSE = 0.01
 #: What an example may be, besides measured.
 KINDS = (
     *("ignored", "label_out_of_range", "nan", "positive_infinity", "all_negative_infinity"),
-    *("some_negative_infinity", "infinite_loss", "loss_below_range"),
+    *("some_negative_infinity", "infinite_loss", "loss_below_range", "like_probabilities"),
 )
 #: How many are kept: of the worst examples, and of those that are drawn.
 _WORST, _DRAWN = 10, 600
@@ -53,6 +53,8 @@ class Offset:
 class Losses(NamedTuple):
     """Leads of the labels, and losses by the usual form and by this library, one entry for each example."""
 
+    #: Where the examples are, in C order.
+    positions: NDArray[Any]
     leads: NDArray[Any]
     usual: NDArray[Any]
     ours: NDArray[Any]
@@ -85,8 +87,10 @@ class Tally:
     table: NDArray[np.int64] = field(default_factory=lambda: np.zeros((len(LEADS) + 1, len(COUNTS)), dtype=np.int64))
     usual_total: float = 0.0
     our_total: float = 0.0
+    #: The errors of the usual losses that are off.
+    error_total: float = 0.0
     worst: list[Loss] = field(default_factory=list)
-    _drawn: list[Losses] = field(default_factory=lambda: [Losses(*[np.empty(0)] * 3)])
+    _drawn: list[Losses] = field(default_factory=lambda: [Losses(*[np.empty(0)] * 4)])
     _random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     @property
@@ -101,9 +105,17 @@ class Tally:
         return self.usual_total / count, self.our_total / count
 
     @property
+    def error_share(self) -> float:
+        """The errors of the usual losses that are off as a share of all losses, NaN over none."""
+        return self.error_total / (self.our_total or np.nan)
+
+    @property
     def drawn(self) -> Losses:
-        """Some of the measured losses, drawn at random."""
-        return Losses(*map(np.concatenate, zip(*self._drawn, strict=True)))
+        """Some of the measured losses, drawn at random, and the worst ones."""
+        chosen = Losses(*map(np.concatenate, zip(*self._drawn, strict=True)))
+        others = [loss for loss in self.worst if loss.example.position not in chosen.positions]
+        worst = [(loss.example.position, loss.lead, loss.usual, loss.ours) for loss in others]
+        return Losses(*np.concatenate([np.stack(chosen), np.reshape(worst, (-1, 4)).T], axis=1))
 
     def add(self, block: Block) -> None:
         """Count the examples of a block."""
@@ -128,8 +140,13 @@ class Tally:
         self._find("positive_infinity", block, asked & (largest == np.inf))
         self._find("all_negative_infinity", block, asked & (largest == -np.inf))
         self._find("some_negative_infinity", block, asked & finite & (smallest == -np.inf))
-        self.offset.add(largest[asked & finite], self.examples.logits.coarsest_dtype)
+        self._find("like_probabilities", block, asked & like_probabilities(block.logits, self._coarsest_dtype))
+        self.offset.add(largest[asked & finite], self._coarsest_dtype)
         return finite
+
+    @property
+    def _coarsest_dtype(self) -> str:
+        return self.examples.logits.coarsest_dtype
 
     def _ignored(self, labels: NDArray[Any]) -> NDArray[np.bool]:
         return np.zeros(labels.shape, dtype=np.bool) if self.ignore_index is None else labels == self.ignore_index
@@ -144,6 +161,7 @@ class Tally:
         self.usual_total += float(np.sum(losses.usual, dtype=np.float64))
         self.our_total += float(np.sum(losses.ours, dtype=np.float64))
         off = is_off(losses.usual, losses.ours)
+        self.error_total += float(np.sum(np.abs(losses.usual - losses.ours)[off], dtype=np.float64))
         self._add_to_table(block, losses, off)
         self._keep_worst(block, losses, off)
         chance = _DRAWN / max(self.examples.logits.count, 1)
@@ -188,7 +206,7 @@ def _losses(block: Block) -> Losses:
     leads = block.logits[_at_labels(block)] - others.max(axis=1)
     labels = block.labels.astype(np.int64)
     usual = textbook.shifted_crossentropy(block.logits, labels)
-    return Losses(leads, usual, softmax_crossentropy_with_logits(block.logits, labels))
+    return Losses(block.positions, leads, usual, softmax_crossentropy_with_logits(block.logits, labels))
 
 
 def _is_below_range(losses: Losses) -> NDArray[np.bool]:

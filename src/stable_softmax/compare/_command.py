@@ -36,8 +36,8 @@ def compare(
     """Tell how far apart the predictions of two models are, such as a quantized one and its original.
 
     The files are read piece by piece, and may be larger than memory, unless they are compressed .npz; what is kept are
-    24 bytes for each example. Exits with 0 if all is sound, with 1 if some examples have no finite divergence or some
-    logits are missing, and with 2 if an input cannot be used.
+    24 bytes for each example. Exits with 0 if all is sound, with 1 if some examples have no finite divergence, or if
+    logits are missing or look like probabilities, and with 2 if an input cannot be used.
     """
     with one_line_errors("stable-softmax compare"):
         destinations = Destinations(json_, plot, html_)

@@ -1,6 +1,6 @@
 """What the counts amount to, in words."""
 
-from stable_softmax.command_line.found import TOLERANCE, Found, gaps
+from stable_softmax.command_line.found import TOLERANCE, Found, gaps, probabilities_in_words
 from stable_softmax.compare._tally import TROUBLE, Tally
 from stable_softmax.reference.bounds import PRECISIONS
 
@@ -17,6 +17,8 @@ def findings(tally: Tally) -> list[str]:
     said = [*gaps("logits", pair.logits.stored), *gaps("reference logits", pair.reference.stored)]
     for role, logits in (("logits", pair.logits), ("reference", pair.reference)):
         whose = "logits" if role == "logits" else "reference logits"
+        count = tally.found[f"{role}_like_probabilities"].count
+        said += probabilities_in_words(f"rows of the {whose}", count, tally.compared)
         for kind, words in _TROUBLE.items():
             if (found := tally.found[f"{role}_{kind}"]).count:
                 said.append(f"rows of the {whose} {words}{logits.once_rounded()}: {_counted(tally, found)}")

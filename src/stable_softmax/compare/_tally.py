@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stable_softmax import softmax, softmax_js_divergence, softmax_kl_divergence
-from stable_softmax.command_line.found import Found, is_off
+from stable_softmax.command_line.found import Found, is_off, like_probabilities
 from stable_softmax.command_line.usual import usual_kl_divergence
 from stable_softmax.compare._pair import Block, Pair
 
@@ -17,6 +17,7 @@ TROUBLE = ("nan", "positive_infinity", "all_negative_infinity")
 #: What an example may be, besides compared.
 KINDS = (
     *(f"{role}_{kind}" for role in ("logits", "reference") for kind in TROUBLE),
+    *(f"{role}_like_probabilities" for role in ("logits", "reference")),
     *("infinite_kl", "left_out", "tied"),
 )
 #: How many of the most different examples are kept.
@@ -107,7 +108,9 @@ class Tally:
     def _counted_rows(self, block: Block) -> NDArray[np.bool]:
         """Count the rows without a softmax, and return where both files have one."""
         usable = block.included
-        for role, rows in (("logits", block.logits), ("reference", block.reference)):
+        dtypes = self.pair.logits.coarsest_dtype, self.pair.reference.coarsest_dtype
+        for role, rows, dtype in zip(("logits", "reference"), (block.logits, block.reference), dtypes, strict=True):
+            self._find(f"{role}_like_probabilities", block, block.included & like_probabilities(rows, dtype))
             largest = rows.max(axis=1)
             found = np.isnan(largest), largest == np.inf, largest == -np.inf
             for kind, where in zip(TROUBLE, found, strict=True):
