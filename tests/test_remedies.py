@@ -92,6 +92,7 @@ def test_names_of_classes_become_class_ids(library):
 def test_arrays_of_strings_and_objects(kind):
     names = np.asarray(["cat", "cow"], kind)
     code = remedy_of(softmax_crossentropy_with_logits, logits=LOGITS, reference_answers=names)
+    assert remedy_of(softmax_statistics, logits=LOGITS, reference_answers=names) == code
     *numbers, code = code.split(", or for names ")
     ids = evaluated(code, classes=np.asarray(["cat", "dog", "cow"], kind).tolist(), reference_answers=names)
     np.testing.assert_array_equal(ids, [0, 2])

@@ -3,9 +3,8 @@
 import math
 from typing import Any, NamedTuple
 
-from stable_softmax._arguments.arrays import holds_objects
 from stable_softmax._core.layout import Layout
-from stable_softmax._libraries.remedies import remedy_for_objects
+from stable_softmax._libraries.remedies import remedy_for_labels
 from stable_softmax._libraries.standard import Library
 
 _ONE_HOT = "; one-hot rows count as probabilities: convert them to floating"
@@ -22,11 +21,8 @@ class ShapeAndDtype(NamedTuple):
 def holds_class_ids(lib: Library, answers: ShapeAndDtype, layout: Layout) -> bool:
     if lib.is_of_kind(answers.dtype, "integral", "real floating"):
         return lib.is_of_kind(answers.dtype, "integral")
-    if holds_objects(answers.dtype):
-        remedy = remedy_for_objects(lib.name, answers.dtype.kind)
-    else:
-        is_one_hot = answers.shape == layout.shape and lib.is_of_kind(answers.dtype, "bool")
-        remedy = _ONE_HOT if is_one_hot else ""
+    is_one_hot = answers.shape == layout.shape and lib.is_of_kind(answers.dtype, "bool")
+    remedy = _ONE_HOT if is_one_hot else remedy_for_labels(lib.name, answers.dtype)
     raise TypeError(
         "reference_answers must be class ids of an integer dtype or probabilities of a real floating dtype, "
         f"not {answers.dtype}{remedy}"

@@ -10,6 +10,7 @@ import numpy as np
 from stable_softmax._arguments.types import Axis
 from stable_softmax._core.layout import Layout
 from stable_softmax._libraries import is_array
+from stable_softmax._libraries.remedies import holds_objects
 from stable_softmax._libraries.standard import Library, native_dtype
 
 
@@ -125,11 +126,6 @@ def not_real_error(name: str, dtype: Any, remedy: str = "") -> TypeError:
     elif "float" in str(dtype):  # of the array library or not, this package does not compute with it
         remedy = ": convert them to float32"
     return TypeError(f"{name} must have a real floating-point or integer dtype, not {dtype}{remedy}")
-
-
-def holds_objects(dtype: Any) -> bool:
-    """Whether a dtype is one of NumPy's for strings or objects, which may stand for numbers."""
-    return isinstance(dtype, np.dtype) and dtype.kind in "OSTU"
 
 
 def name_of_dtype(dtype: Any) -> str:

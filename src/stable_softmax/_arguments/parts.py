@@ -22,6 +22,7 @@ from stable_softmax._arguments.values import checked_number, first_false
 from stable_softmax._core.criterion import Criterion
 from stable_softmax._core.layout import Layout
 from stable_softmax._libraries import is_array
+from stable_softmax._libraries.remedies import remedy_for_labels
 from stable_softmax._libraries.standard import Library
 from stable_softmax._maths.labels import relative_ids
 from stable_softmax._maths.targets import is_off
@@ -59,7 +60,8 @@ def part_of_classes(logits: Any, reference_answers: Any, axis: Any, first_class:
         criterion = Criterion(class_ids=_no_class_ids(lib, logits, layout), where=where)
         return LogitsOfPart(lib, layout, logits, criterion)
     if not lib.is_of_kind(answers.dtype, "integral"):
-        raise TypeError(f"reference_answers must be class ids of an integer dtype, not {answers.dtype}")
+        remedy = remedy_for_labels(lib.name, answers.dtype)
+        raise TypeError(f"reference_answers must be class ids of an integer dtype, not {answers.dtype}{remedy}")
     check_shape_of_ids(ShapeAndDtype(tuple(answers.shape), answers.dtype), layout)
     ids = class_ids_of(lib, answers, layout, lib.default_dtype("integral"))
     # A conversion that wraps around gives a negative number.

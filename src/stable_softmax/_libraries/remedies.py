@@ -52,10 +52,17 @@ def remedy_for_mixture(given: dict[str, Any], of_numpy: list[str]) -> str:
     return f": pass {' and '.join(map(found[0].asarray.format, of_numpy))}"
 
 
-def remedy_for_objects(namespace: str, kind: str) -> str:
-    """Return code that makes class ids of labels of a kind of NumPy's: "O" for objects, or one of strings."""
+def holds_objects(dtype: Any) -> bool:
+    """Whether a dtype is one of NumPy's for strings or objects, which may stand for numbers."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "OSTU"
+
+
+def remedy_for_labels(namespace: str, dtype: Any) -> str:
+    """Return code that makes class ids of labels that are strings or objects; nothing for other dtypes."""
+    if not holds_objects(dtype):
+        return ""
     code = _of_names(f"{namespace}.asarray({{}})")
-    return _passed(f'reference_answers.astype("int64"), or for names {code}' if kind == "O" else code)
+    return _passed(f'reference_answers.astype("int64"), or for names {code}' if dtype.kind == "O" else code)
 
 
 def root_of(value: object) -> str:
