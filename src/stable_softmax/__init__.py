@@ -107,7 +107,7 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-if not TYPE_CHECKING:  # to type checkers, it would mean that every name is there
+if not TYPE_CHECKING:  # pragma: no branch - to type checkers, it would mean that every name is there
 
     def __getattr__(name: str) -> None:
         from stable_softmax._spellings import own_name
