@@ -124,6 +124,7 @@ def test_autocast_gives_single_precision():
         assert softmax_kl_divergence(z, z.flip(1)).dtype == torch.float32
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("axis", [0, 1])
 def test_gradients_of_large_arrays_come_from_blocks(axis):
     generator = torch.Generator().manual_seed(0)
