@@ -9,12 +9,15 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from functools import partial
 from pathlib import Path
 
+import command_runs
 import ml_dtypes
 import numpy as np
 import pytest
 import zarr
+from command_runs import UNUSABLE
 from flint import arb, ctx
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +36,10 @@ from stable_softmax.reference import bounds
 
 pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering, pytest.mark.installed]
 
-SOUND, FINDINGS, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+SOUND, FINDINGS, INTERRUPTED = 0, 1, 130
+
+
+run, refused = partial(command_runs.run, "audit"), partial(command_runs.refused, "audit")
 
 
 @pytest.fixture(autouse=True)
@@ -43,26 +49,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*arguments, columns=80):
-    return CliRunner(env={"COLUMNS": str(columns)}).invoke(app, ["audit", *map(str, arguments)])
-
-
 def audited(logits, labels, *options):
     """Save and audit arrays; return the exit code and the document."""
     np.save("logits.npy", logits)
     np.save("labels.npy", labels)
     result = run("logits.npy", "labels.npy", "--json", *options)
     return result.exit_code, json.loads(result.stdout, parse_constant=pytest.fail)
-
-
-def refused(*arguments):
-    """Return the one line that says why nothing can be said."""
-    result = run(*arguments)
-    assert result.exit_code == UNUSABLE, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("stable-softmax audit: ")
-    return line.removeprefix("stable-softmax audit: ")
 
 
 def model(examples=400, classes=7, scale=8, seed=0):

@@ -4,8 +4,10 @@ import json
 import re
 import sys
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
+import command_runs
 import ml_dtypes
 import numpy as np
 import pytest
@@ -14,17 +16,18 @@ from flint import arb, ctx
 from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 from stored_arrays import KINDS, half_written, saved
-from typer.testing import CliRunner
 
 from stable_softmax import log_softmax, softmax
-from stable_softmax._commands import app
 from stable_softmax.command_line import blocks, files
 from stable_softmax.compare import _check, _pair, _plot
 from stable_softmax.compare._tally import Tally
 
 pytestmark = [pytest.mark.only_backends("numpy"), pytest.mark.covering, pytest.mark.installed]
 
-SOUND, FINDINGS, UNUSABLE = 0, 1, 2
+SOUND, FINDINGS = 0, 1
+
+
+run, refused = partial(command_runs.run, "compare"), partial(command_runs.refused, "compare")
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +35,6 @@ def folder(tmp_path, monkeypatch):
     """Work in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(*arguments, columns=80):
-    return CliRunner(env={"COLUMNS": str(columns)}).invoke(app, ["compare", *map(str, arguments)])
 
 
 def saved_pair(logits, reference):
@@ -48,16 +47,6 @@ def compared(logits, reference, *options):
     """Save and compare arrays; return the exit code and the document."""
     result = run(*saved_pair(logits, reference), "--json", *options)
     return result.exit_code, json.loads(result.stdout, parse_constant=pytest.fail)
-
-
-def refused(*arguments):
-    """Return the one line that says why nothing can be said."""
-    result = run(*arguments)
-    assert result.exit_code == UNUSABLE, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("stable-softmax compare: ")
-    return line.removeprefix("stable-softmax compare: ")
 
 
 def models(examples=400, classes=7, noise=1e-3, seed=0):
@@ -661,4 +650,4 @@ def test_page_is_one_file_that_asks_for_no_other():
 
 
 def test_help_names_the_command():
-    assert "compare" in CliRunner().invoke(app, ["--help"]).output
+    assert "compare" in command_runs.run("--help").output

@@ -1,7 +1,9 @@
 """The kernels: what the public functions compute of whole rows, and of rows whose classes lie in several pieces."""
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from stable_softmax._core.kernel import Kernel, Pieces
 from stable_softmax._core.layout import Result
@@ -72,24 +74,16 @@ HESSIAN_DIAGONAL = Kernel(
 )
 # Operands: a vector and the criterion.
 HESSIAN_PRODUCT = Kernel(objective.hessian_product, "classes")
-# Operand: the comparison.
-ENTROPY = Kernel(partial(masks.of_kept_classes, entropy.entropy), "rows", block_divisor=8)
-ENTROPY_AND_GRADIENT = Kernel(
-    partial(masks.of_kept_classes, entropy.entropy_and_gradient), "rows", "classes", block_divisor=8
-)
-KL_DIVERGENCE = Kernel(partial(masks.of_kept_classes, divergences.kl_divergence), "rows", block_divisor=8)
-KL_DIVERGENCE_AND_GRADIENTS = Kernel(
-    partial(masks.of_kept_classes, divergences.kl_divergence_and_gradients),
-    "rows",
-    "classes",
-    "classes",
-    block_divisor=8,
-)
-JS_DIVERGENCE = Kernel(partial(masks.of_kept_classes, divergences.js_divergence), "rows", block_divisor=8)
-JS_DIVERGENCE_AND_GRADIENTS = Kernel(
-    partial(masks.of_kept_classes, divergences.js_divergence_and_gradients),
-    "rows",
-    "classes",
-    "classes",
-    block_divisor=8,
-)
+
+
+def _of_comparison(function: Callable[..., Any], *results: Result) -> Kernel:
+    """Return the kernel of a function with many temporary arrays; its operand is the comparison."""
+    return Kernel(partial(masks.of_kept_classes, function), *results, block_divisor=8)
+
+
+ENTROPY = _of_comparison(entropy.entropy, "rows")
+ENTROPY_AND_GRADIENT = _of_comparison(entropy.entropy_and_gradient, "rows", "classes")
+KL_DIVERGENCE = _of_comparison(divergences.kl_divergence, "rows")
+KL_DIVERGENCE_AND_GRADIENTS = _of_comparison(divergences.kl_divergence_and_gradients, "rows", "classes", "classes")
+JS_DIVERGENCE = _of_comparison(divergences.js_divergence, "rows")
+JS_DIVERGENCE_AND_GRADIENTS = _of_comparison(divergences.js_divergence_and_gradients, "rows", "classes", "classes")

@@ -26,6 +26,7 @@ from stable_softmax._maths.exponentials import difference
 from stable_softmax._maths.labels import entry, in_range, place_of
 from stable_softmax._maths.normalization import leaders_of, maximum_and_others
 from stable_softmax._maths.sums import accurate_sum, sum_and_error, sum_of_products
+from stable_softmax._maths.targets import zero_untargeted
 
 _STEP = 4
 #: Sums of distances are in this many nats, so that they stay in the range of the dtype.
@@ -240,8 +241,7 @@ def crossentropy(lib: Library, part: Any, counted: Any = None) -> Any:
 
 def crossentropy_of_targets(lib: Library, part: Any, lag: Any, weight: Any, scale: Any) -> Any:
     """Return the loss of targets, from their lag and the sum of them: both times the scale."""
-    lag = lib.xp.where((scale == 0) & lib.xp.isinf(lag), 0, lag)
-    return scale * weight * log_total_of(lib, part) + scale * lag * _SUM_UNIT
+    return scale * weight * log_total_of(lib, part) + scale * zero_untargeted(lib, scale, lag) * _SUM_UNIT
 
 
 def log_total_of(lib: Library, part: Any) -> Any:
@@ -326,8 +326,7 @@ def _distances(lib: Library, logits: Any, targets: Any, axis: int) -> Any:
     """Return the distances below the maximum; 0 where they are infinite and the target is 0, or the row becomes NaN."""
     maximum = lib.maximum(logits, (axis,))
     distances = -difference(lib, logits, _finite(lib, maximum)) / _SUM_UNIT
-    is_void = ((targets == 0) & lib.xp.isinf(distances)) | ~(maximum < lib.xp.inf)
-    return lib.xp.where(is_void, 0, distances)
+    return lib.xp.where(maximum < lib.xp.inf, zero_untargeted(lib, targets, distances), 0)
 
 
 def _slopes_of_lag(lib: Library, logits: Any, targets: Any, axis: int) -> Any:

@@ -14,7 +14,7 @@ from stable_softmax._libraries.standard import Library
 from stable_softmax._maths import crossentropy as of_label
 from stable_softmax._maths.normalization import log_softmax, logsumexp, softmax
 from stable_softmax._maths.sums import accurate_sum, sum_of_products
-from stable_softmax._maths.targets import Targets, targets_of, zero_excluded, zero_uncounted
+from stable_softmax._maths.targets import Targets, targets_of, zero_excluded, zero_uncounted, zero_untargeted
 
 
 class Terms(NamedTuple):
@@ -88,7 +88,7 @@ def _logits_and_targets(
 
 def _loss(lib: Library, plain: Any, logits: Any, targets: Targets, axes: tuple[int, ...]) -> Any:
     def of_others() -> Any:
-        terms = weighted(lib, targets.others, -log_softmax(lib, logits, axes=axes))
+        terms = targets.others * zero_untargeted(lib, targets.others, -log_softmax(lib, logits, axes=axes))
         return accurate_sum(lib, terms, axes)
 
     return loss_from_terms(lib, plain, of_others, lambda: logsumexp(lib, logits, axes=axes), targets)
@@ -99,7 +99,9 @@ def loss_from_terms(
 ) -> Any:
     """Return the losses divided by the divisor, from those of the label and the other targets, and the logsumexp."""
     loss = (
-        plain if targets.scale is None else lib.rounded_product(_but_for_zero(lib, targets.scale, plain), targets.scale)
+        plain
+        if targets.scale is None
+        else lib.rounded_product(zero_untargeted(lib, targets.scale, plain), targets.scale)
     )
     if targets.others is not None:
         loss = loss + of_others()
@@ -185,15 +187,6 @@ def _times(lib: Library, number: Any, values: Any) -> Any:
         root = number**0.5
         return lib.rounded_product(lib.rounded_product(values, root), root)
     return lib.rounded_product(values, number)
-
-
-def weighted(lib: Library, weights: Any, values: Any) -> Any:
-    """Return the product, where 0 times infinity is 0."""
-    return weights * _but_for_zero(lib, weights, values)
-
-
-def _but_for_zero(lib: Library, weights: Any, values: Any) -> Any:
-    return lib.xp.where((weights == 0) & lib.xp.isinf(values), 0, values)
 
 
 def _zero_unused(lib: Library, rows: Any, targets: Targets) -> Any:

@@ -201,6 +201,11 @@ def zero_uncounted(lib: Library, counted: Any, values: Any) -> Any:
     return values if counted is None else lib.xp.where(counted, values, 0)
 
 
+def zero_untargeted(lib: Library, targets: Any, values: Any) -> Any:
+    """Return the values, with 0 for infinite ones whose target is 0: so that their product is 0, and not NaN."""
+    return lib.xp.where((targets == 0) & lib.xp.isinf(values), 0, values)
+
+
 def is_off(number: Any) -> bool:
     """Whether a number is known to be 0."""
     return isinstance(number, float) and number == 0
