@@ -29,7 +29,8 @@ def check_class_ids(
     Return whether values could be read.
     """
     # The library of the labels alone: they stay readable while PyTorch differentiates with respect to logits.
-    lib = lib.for_arrays(*given_of(class_ids, where, example_weights))
+    if lib.has_forms:
+        lib = lib.for_arrays(*given_of(class_ids, where, example_weights))
     if not lib.reads_values:
         return False
     shape, axis = layout.shape, layout.axes[0]

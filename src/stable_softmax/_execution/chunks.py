@@ -173,8 +173,7 @@ def _on_chunk(function: Callable[..., Any]) -> Callable[..., Any]:
         for array in arrays:
             refuse_masked("a chunk", array)  # Dask may not know that its chunks are masked
         lib = library_of(*arrays)
-        with lib.in_silence():
-            return function(lib, *chunk, **options)
+        return lib.in_silence(function, lib, *chunk, **options)
 
     return on_chunk
 

@@ -19,15 +19,19 @@ def run(
     `rows` is the shape of results with one entry for each row. The operands are a tree: arrays that have as many
     dimensions as the logits and broadcast against them, and other values, which every block and chunk gets unchanged.
     """
-    results = kernel.results[rows]
-    with lib.in_silence():
-        if lib.has_chunks:
-            from stable_softmax._execution import chunks
+    return lib.in_silence(_results, kernel, lib, layout, logits, operands, kernel.results[rows])
 
-            values = chunks.run_on_chunks(kernel, layout, logits, operands, results)
-        else:
-            values = run_in_memory(kernel, lib, layout, logits, operands, results)
-        return tuple(map(_finished, repeat(lib), repeat(layout), values, results))
+
+def _results(
+    kernel: Kernel, lib: Library, layout: Layout, logits: Any, operands: Any, results: tuple[Result, ...]
+) -> tuple[Any, ...]:
+    if lib.has_chunks:
+        from stable_softmax._execution import chunks
+
+        values = chunks.run_on_chunks(kernel, layout, logits, operands, results)
+    else:
+        values = run_in_memory(kernel, lib, layout, logits, operands, results)
+    return tuple(map(_finished, repeat(lib), repeat(layout), values, results))
 
 
 def apply(function: Callable[..., Any], lib: Library, *operands: Any, like: Any = None) -> Any:
@@ -39,14 +43,12 @@ def apply(function: Callable[..., Any], lib: Library, *operands: Any, like: Any 
         from stable_softmax._execution import chunks
 
         return chunks.apply_to_chunks(function, operands, like)
-    with lib.in_silence():
-        return function(lib, *operands)
+    return lib.in_silence(function, lib, *operands)
 
 
 def total(lib: Library, values: Any) -> Any:
     """Return the sum of all values as a 0-d array."""
-    with lib.in_silence():
-        return _total(lib, values)
+    return lib.in_silence(_total, lib, values)
 
 
 def _total(lib: Library, values: Any) -> Any:

@@ -169,20 +169,23 @@ def _summary(lib: Library, *arrays: Any, settings: Settings) -> list[Any]:
 
 def _swept(lib: Library, function: Any, arrays: tuple[Any, ...], settings: Settings) -> Any:
     """Return the results of a function over all blocks: the whole computation."""
+    return lib.in_silence(_results_of_blocks, lib, function, arrays, settings)
+
+
+def _results_of_blocks(lib: Library, function: Any, arrays: tuple[Any, ...], settings: Settings) -> Any:
     given = dict(zip(settings.names, arrays, strict=True))
-    with lib.in_silence():
-        for prefix in settings.prefixes:
-            given |= _prepared_weight(lib, given, prefix, settings.working)
-        in_rows = {name: array for name, array in given.items() if _has_rows(name, array)}
-        whole = {name: array for name, array in given.items() if name not in in_rows}
+    for prefix in settings.prefixes:
+        given |= _prepared_weight(lib, given, prefix, settings.working)
+    in_rows = {name: array for name, array in given.items() if _has_rows(name, array)}
+    whole = {name: array for name, array in given.items() if name not in in_rows}
 
-        def of_block(sums: Any, rows: tuple[Any, ...], others: tuple[Any, ...]) -> tuple[list[Any], list[Any]]:
-            arrays = dict(zip(in_rows, rows, strict=True)) | dict(zip(whole, others, strict=True))
-            return function(lib, settings, arrays, sums)
+    def of_block(sums: Any, rows: tuple[Any, ...], others: tuple[Any, ...]) -> tuple[list[Any], list[Any]]:
+        arrays = dict(zip(in_rows, rows, strict=True)) | dict(zip(whole, others, strict=True))
+        return function(lib, settings, arrays, sums)
 
-        models = [(given[f"{prefix}features"], given[f"{prefix}weight"]) for prefix in settings.prefixes]
-        size = settings.block_size or _rows_of_block(lib, models, settings.working)
-        return lib.sweep(of_block, tuple(in_rows.values()), tuple(whole.values()), size)
+    models = [(given[f"{prefix}features"], given[f"{prefix}weight"]) for prefix in settings.prefixes]
+    size = settings.block_size or _rows_of_block(lib, models, settings.working)
+    return lib.sweep(of_block, tuple(in_rows.values()), tuple(whole.values()), size)
 
 
 def _prepared_weight(lib: Library, given: dict[str, Any], prefix: str, working: Any) -> dict[str, Any]:

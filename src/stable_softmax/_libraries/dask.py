@@ -41,8 +41,7 @@ class Dask(Library):
 
         def summed(chunk: Any, axis: Any, keepdims: bool) -> Any:
             library = library_of(chunk)
-            with library.in_silence():
-                return library.xp.sum(chunk, axis=axis, keepdims=keepdims)
+            return library.in_silence(library.xp.sum, chunk, axis=axis, keepdims=keepdims)
 
         indices = ("ik" if axes[0] else "ki"), ("jk" if axes[1] else "kj")
         parts = blockwise(product, "ijk", first, indices[0], second, indices[1], adjust_chunks={"k": 1}, dtype=dtype)

@@ -1,7 +1,8 @@
 """NumPy, whose values can be read, whose memory can be written to, and whose operations take long to start."""
 
 import math
-from functools import cache, lru_cache, partial
+import operator
+from functools import cache, lru_cache
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -16,6 +17,8 @@ _MANY_ROWS = 256
 _UNSIGNED = {"f": np.uint32, "d": np.uint64}
 # For arrays of at most this many entries, the starts of rows are cached.
 _SMALL = 4096
+#: As `Library.in_silence`: `operator.call` with a setting of its own in each thread.
+call_in_silence: Any = np.errstate(all="ignore")(operator.call)
 _KINDS = {"bool": "b", "integral": "iu", "real floating": "f"}
 
 
@@ -28,7 +31,7 @@ class NumPy(Library):
     runs_on_one_thread = True
     short_rows = _SHORT
 
-    in_silence = staticmethod(partial(np.errstate, all="ignore"))
+    in_silence = staticmethod(call_in_silence)
     limit = staticmethod(cache(lambda dtype, name: getattr(np.finfo(dtype), name)))  # may be beyond Python's floats
 
     def is_of_kind(self, dtype: Any, *kinds: str) -> bool:
@@ -50,8 +53,7 @@ class NumPy(Library):
     def convert(self, values: Any, dtype: Any) -> Any:
         if values.dtype == dtype:
             return values
-        with np.errstate(all="ignore"):
-            return values.astype(dtype)
+        return self.in_silence(values.astype, dtype)
 
     def result(self, values: Any) -> Any:
         return values[()]  # a scalar

@@ -1,11 +1,10 @@
 """array-api-strict, which computes with NumPy and accepts nothing beyond the standard."""
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 import array_api_strict as xp
-import numpy as np
 
+from stable_softmax._libraries.numpy import call_in_silence
 from stable_softmax._libraries.standard import Library
 
 
@@ -14,12 +13,10 @@ class Strict(Library):
 
     reads_values = True
 
-    def in_silence(self) -> AbstractContextManager[Any]:
-        return np.errstate(all="ignore")
+    in_silence = staticmethod(call_in_silence)
 
     def convert(self, values: Any, dtype: Any) -> Any:
-        with self.in_silence():
-            return super().convert(values, dtype)
+        return self.in_silence(super().convert, values, dtype)
 
 
 LIBRARY = Strict(xp)
