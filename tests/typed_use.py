@@ -1,6 +1,7 @@
 """Code as users write it, for type checkers alone: what they have to accept, infer and refuse."""
 
-from typing import assert_type
+from functools import partial
+from typing import Any, assert_type
 
 import jax
 import numpy as np
@@ -20,7 +21,9 @@ from stable_softmax import (
     softmax_statistics,
     textbook,
     value_and_grad_linear_softmax_crossentropy,
+    value_and_grad_linear_softmax_kl_divergence,
     value_and_grad_softmax_crossentropy_with_logits,
+    value_and_grad_softmax_kl_divergence,
 )
 
 Single = NDArray[np.float32]
@@ -41,13 +44,38 @@ def single_precision_stays(logits: Single, class_ids: NDArray[np.int64], mask: N
     assert_type(gradient, Single)
 
 
+def shapes_are_not_promised(class_ids: NDArray[np.int64], sign: bool) -> None:
+    logits = np.zeros((2, 3))
+    assert_type(logits, np.ndarray[tuple[int, int], np.dtype[np.float64]])
+    assert_type(softmax_crossentropy_with_logits(logits, class_ids), NDArray[np.float64])
+    assert_type(logsumexp(logits), NDArray[np.float64])
+    assert_type(logsumexp(logits, return_sign=sign), Any)
+    assert_type(linear_softmax_crossentropy(logits, logits, class_ids, reduction="none"), NDArray[np.float64])
+    divergence, (gradient, _) = value_and_grad_softmax_kl_divergence(logits, logits)
+    assert_type(divergence, NDArray[np.float64])
+    assert_type(gradient, NDArray[np.float64])
+
+
+def dtypes_of_integers_are_not_promised(logits: NDArray[np.int64]) -> None:
+    assert_type(softmax(logits), NDArray[Any])
+    assert_type(logsumexp(logits, return_sign=True), tuple[NDArray[Any], NDArray[Any]])
+
+
+def parameters_keep_their_names(logits: Single, class_ids: NDArray[np.int64]) -> None:
+    assert_type(softmax_crossentropy_with_logits(logits=logits, reference_answers=class_ids), Single)
+    assert_type(linear_softmax_crossentropy(features=logits, weight=logits, reference_answers=class_ids), Single)
+    along_columns: Single = partial(softmax, axis=0)(logits)
+    assert_type(along_columns.shape, tuple[Any, ...])
+
+
 def heads_and_parts(logits: Single, class_ids: NDArray[np.int64], bias: Single) -> None:
     assert_type(linear_softmax_crossentropy(logits, logits, class_ids, bias, softcap=30.0), Single)
     loss, gradients = value_and_grad_linear_softmax_crossentropy(logits, logits, class_ids, reduction="sum")
     assert_type(loss, Single)
-    assert_type(gradients, tuple[Single, Single, Single | None])
-    _, chosen = value_and_grad_linear_softmax_crossentropy(logits, logits, class_ids, with_respect_to=["weight"])
-    assert_type(chosen, tuple[Single | None, Single | None, Single | None])
+    assert_type(gradients, tuple[Single | Any, Single | Any, Single | Any])
+    loss, named = value_and_grad_linear_softmax_kl_divergence(logits, logits, logits, logits)
+    assert_type(loss, Single)
+    assert_type(named, dict[str, Single])
     statistics = softmax_statistics(logits, class_ids, first_class=3, class_weights=bias, ignore_index=-100)
     assert_type(statistics.merge(statistics), SoftmaxStatistics)
 
@@ -67,11 +95,11 @@ def names_are_there(logits: Single) -> None:
 
 # An ignored error that is none is an error, so that each of these is refused.
 def what_is_no_array_is_refused(logits: Single, class_ids: NDArray[np.int64]) -> None:
-    softmax("abc")  # type: ignore[type-var]
-    softmax([1.0, 2.0])  # type: ignore[type-var]
+    softmax("abc")  # type: ignore[call-overload]
+    softmax([1.0, 2.0])  # type: ignore[call-overload]
     logsumexp(1.0)  # type: ignore[call-overload]
-    softmax(logits, where=[True])  # type: ignore[arg-type]
+    softmax(logits, where=[True])  # type: ignore[call-overload]
     logsumexp(logits, weights=[1.0])  # type: ignore[call-overload]
-    softmax_crossentropy_with_logits(logits, [0, 1])  # type: ignore[arg-type]
-    softmax_crossentropy_with_logits(logits, class_ids, reduction="average")  # type: ignore[arg-type]
-    softmax_crossentropy_with_logits(logits, class_ids, -1, None)  # type: ignore[call-arg]
+    softmax_crossentropy_with_logits(logits, [0, 1])  # type: ignore[call-overload]
+    softmax_crossentropy_with_logits(logits, class_ids, reduction="average")  # type: ignore[call-overload]
+    softmax_crossentropy_with_logits(logits, class_ids, -1, None)  # type: ignore[call-overload]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from stable_softmax._arguments.options import Loss, Options, loss_of
+from stable_softmax._arguments.signatures import gives_array, gives_pair
 from stable_softmax._arguments.types import AnyArray, Array, Reduction
 from stable_softmax._core.kernel import Kernel
 from stable_softmax._execution.run import run
 from stable_softmax._maths import kernels
 
 
+@gives_array
 def softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,
@@ -102,6 +104,7 @@ def softmax_crossentropy_with_logits(
     return losses
 
 
+@gives_array
 def grad_softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,
@@ -162,6 +165,7 @@ def grad_softmax_crossentropy_with_logits(
     return gradient
 
 
+@gives_pair
 def value_and_grad_softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,
@@ -221,6 +225,7 @@ def value_and_grad_softmax_crossentropy_with_logits(
     return losses, gradient
 
 
+@gives_array
 def hvp_softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,
@@ -284,6 +289,7 @@ def hvp_softmax_crossentropy_with_logits(
     return product
 
 
+@gives_array
 def hessian_diagonal_softmax_crossentropy_with_logits(
     logits: Array,
     reference_answers: AnyArray,

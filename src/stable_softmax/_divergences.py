@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from stable_softmax._arguments.comparison import compared
+from stable_softmax._arguments.signatures import gives_array, gives_array_and_pair, gives_pair
 from stable_softmax._arguments.types import AnyArray, Array, Axis, Reduction
 from stable_softmax._core.kernel import Kernel
 from stable_softmax._execution.run import run
 from stable_softmax._maths import kernels
 
 
+@gives_array
 def softmax_entropy(
     logits: Array,
     axis: Axis = -1,
@@ -60,6 +62,7 @@ def softmax_entropy(
     return entropies
 
 
+@gives_array
 def grad_softmax_entropy(
     logits: Array,
     axis: Axis = -1,
@@ -100,6 +103,7 @@ def grad_softmax_entropy(
     return value_and_grad_softmax_entropy(logits, axis, where=where, reduction=reduction, dtype=dtype)[1]
 
 
+@gives_pair
 def value_and_grad_softmax_entropy(
     logits: Array,
     axis: Axis = -1,
@@ -140,6 +144,7 @@ def value_and_grad_softmax_entropy(
     return entropy, gradient
 
 
+@gives_array
 def softmax_kl_divergence(
     logits: Array,
     reference_logits: AnyArray,
@@ -205,6 +210,7 @@ def softmax_kl_divergence(
     return divergences
 
 
+@gives_pair
 def grad_softmax_kl_divergence(
     logits: Array,
     reference_logits: AnyArray,
@@ -251,6 +257,7 @@ def grad_softmax_kl_divergence(
     )[1]
 
 
+@gives_array_and_pair
 def value_and_grad_softmax_kl_divergence(
     logits: Array,
     reference_logits: AnyArray,
@@ -297,6 +304,7 @@ def value_and_grad_softmax_kl_divergence(
     return divergence, (gradients[0], gradients[1])
 
 
+@gives_array
 def softmax_js_divergence(
     logits: Array,
     reference_logits: AnyArray,
@@ -352,6 +360,7 @@ def softmax_js_divergence(
     return divergences
 
 
+@gives_pair
 def grad_softmax_js_divergence(
     logits: Array,
     reference_logits: AnyArray,
@@ -398,6 +407,7 @@ def grad_softmax_js_divergence(
     )[1]
 
 
+@gives_array_and_pair
 def value_and_grad_softmax_js_divergence(
     logits: Array,
     reference_logits: AnyArray,

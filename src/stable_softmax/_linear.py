@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 from stable_softmax._arguments.options import Options
 from stable_softmax._arguments.projection import Projected, Sweep, projected_loss
+from stable_softmax._arguments.signatures import gives_array_from_features, gives_gradients
 from stable_softmax._arguments.types import AnyArray, Array, Reduction
 from stable_softmax._execution import sweep
 from stable_softmax._execution.run import total
 
 
+@gives_array_from_features
 def linear_softmax_crossentropy(
     features: Array,
     weight: AnyArray,
@@ -88,47 +90,7 @@ def linear_softmax_crossentropy(
     return value_of(projected_loss(features, weight, reference_answers, bias, options, how))
 
 
-@overload
-def value_and_grad_linear_softmax_crossentropy(
-    features: Array,
-    weight: AnyArray,
-    reference_answers: AnyArray,
-    bias: AnyArray | None = ...,
-    *,
-    softcap: float | None = ...,
-    where: AnyArray | None = ...,
-    class_weights: AnyArray | None = ...,
-    example_weights: AnyArray | None = ...,
-    label_smoothing: float | AnyArray = ...,
-    ignore_index: int | None = ...,
-    z_loss: float | AnyArray = ...,
-    reduction: Reduction = ...,
-    dtype: Any = ...,
-    block_size: int | None = ...,
-) -> tuple[Array, tuple[Array, Array, Array | None]]: ...
-
-
-@overload
-def value_and_grad_linear_softmax_crossentropy(
-    features: Array,
-    weight: AnyArray,
-    reference_answers: AnyArray,
-    bias: AnyArray | None = ...,
-    *,
-    softcap: float | None = ...,
-    where: AnyArray | None = ...,
-    class_weights: AnyArray | None = ...,
-    example_weights: AnyArray | None = ...,
-    label_smoothing: float | AnyArray = ...,
-    ignore_index: int | None = ...,
-    z_loss: float | AnyArray = ...,
-    reduction: Reduction = ...,
-    dtype: Any = ...,
-    block_size: int | None = ...,
-    with_respect_to: str | Sequence[str],
-) -> tuple[Array, tuple[Array | None, Array | None, Array | None]]: ...
-
-
+@gives_gradients
 def value_and_grad_linear_softmax_crossentropy(
     features: Array,
     weight: AnyArray,

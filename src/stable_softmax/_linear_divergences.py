@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 from stable_softmax._arguments.options import NO_OPTIONS
 from stable_softmax._arguments.projection import Sweep, projected_comparison, projected_loss
+from stable_softmax._arguments.signatures import gives_array_from_features, gives_gradients, gives_named_gradients
 from stable_softmax._arguments.types import AnyArray, Array, Reduction
 from stable_softmax._execution import sweep
 from stable_softmax._linear import of_examples, value_and_gradients_of, value_of
 
 
+@gives_array_from_features
 def linear_softmax_entropy(
     features: Array,
     weight: AnyArray,
@@ -61,6 +63,7 @@ def linear_softmax_entropy(
     return value_of(projected_comparison("entropy", given, where, reduction, dtype, how))
 
 
+@gives_gradients
 def value_and_grad_linear_softmax_entropy(
     features: Array,
     weight: AnyArray,
@@ -109,6 +112,7 @@ def value_and_grad_linear_softmax_entropy(
     return entropy, (of_features, of_weight, of_bias)
 
 
+@gives_array_from_features
 def linear_softmax_kl_divergence(
     features: Array,
     weight: AnyArray,
@@ -177,6 +181,7 @@ def linear_softmax_kl_divergence(
     return value_of(projected_comparison("kl_divergence", given, where, reduction, dtype, how))
 
 
+@gives_named_gradients
 def value_and_grad_linear_softmax_kl_divergence(
     features: Array,
     weight: AnyArray,

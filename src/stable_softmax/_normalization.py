@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Any
 
 from stable_softmax._arguments.arrays import broadcast_shape, layout_of, weights_of, where_of
+from stable_softmax._arguments.signatures import gives_array, gives_logarithm_or_pair
 from stable_softmax._arguments.types import AnyArray, Array, Axis
 from stable_softmax._core.kernel import Kernel
 from stable_softmax._core.layout import Result
@@ -13,6 +14,7 @@ from stable_softmax._libraries.common import common_library
 from stable_softmax._maths import kernels
 
 
+@gives_array
 def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
     """Return the softmax of `logits`: the probabilities of the classes.
 
@@ -52,6 +54,7 @@ def softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dt
     return _run(kernels.SOFTMAX, logits, axis, where, dtype)[0]
 
 
+@gives_array
 def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None) -> Array:
     """Return the logarithm of the softmax of `logits`: the log-probabilities of the classes.
 
@@ -84,6 +87,7 @@ def log_softmax(logits: Array, axis: Axis = -1, *, where: AnyArray | None = None
     return _run(kernels.LOG_SOFTMAX, logits, axis, where, dtype)[0]
 
 
+@gives_array
 def log_softmax_complement(
     logits: Array, axis: Axis = -1, *, where: AnyArray | None = None, dtype: Any = None
 ) -> Array:
@@ -119,45 +123,7 @@ def log_softmax_complement(
     return _run(kernels.LOG_COMPLEMENT, logits, axis, where, dtype)[0]
 
 
-@overload
-def logsumexp(
-    logits: Array,
-    axis: Axis = -1,
-    *,
-    weights: AnyArray | None = None,
-    return_sign: Literal[False] = False,
-    where: AnyArray | None = None,
-    keepdims: bool = False,
-    dtype: Any = None,
-) -> Array: ...
-
-
-@overload
-def logsumexp(
-    logits: Array,
-    axis: Axis = -1,
-    *,
-    weights: AnyArray | None = None,
-    return_sign: Literal[True],
-    where: AnyArray | None = None,
-    keepdims: bool = False,
-    dtype: Any = None,
-) -> tuple[Array, Array]: ...
-
-
-@overload
-def logsumexp(
-    logits: Array,
-    axis: Axis = -1,
-    *,
-    weights: AnyArray | None = None,
-    return_sign: bool,
-    where: AnyArray | None = None,
-    keepdims: bool = False,
-    dtype: Any = None,
-) -> Array | tuple[Array, Array]: ...
-
-
+@gives_logarithm_or_pair
 def logsumexp(
     logits: Array,
     axis: Axis = -1,
