@@ -46,7 +46,7 @@ def parameters(*values, thorough):
 def pytest_ignore_collect(collection_path, config):
     """Leave out the files that import another backend, and the folders that have sessions of their own."""
     name = collection_path.name
-    if name in ("clusters", "foreign") and not any(name in argument for argument in config.args):
+    if name in ("clusters", "foreign", "programs") and not any(name in argument for argument in config.args):
         return True
     words = collection_path.name.removesuffix(".py").split("_")
     others = {"jax", "torch"} - {config.getoption("--backend")}

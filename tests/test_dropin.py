@@ -199,30 +199,3 @@ def test_a_logistic_loss_of_scipy_users_finds_the_same_minimum(monkeypatch):
     for name in dropin.__all__:
         monkeypatch.setattr(scipy.special, name, getattr(dropin, name))
     np.testing.assert_allclose(minimize(loss, np.zeros(6), jac=True).x, before, rtol=1e-6)
-
-
-def test_mixtures_and_bayes_of_scikit_learn_stay_the_same(monkeypatch):
-    """Programs of others, each with the one name replaced that it imports."""
-    pytest.importorskip("sklearn", reason="only the examples install scikit-learn")
-    from sklearn import mixture, naive_bayes
-
-    features = np.concatenate([RNG.normal(size=(60, 2)), RNG.normal(size=(60, 2)) * 0.3 + 4])
-    labels = np.arange(120) // 60
-
-    def results():
-        mixed = mixture.GaussianMixture(2, random_state=0).fit(features)
-        bayes = naive_bayes.GaussianNB().fit(features, labels)
-        return mixed.means_, mixed.lower_bound_, mixed.score_samples(features), bayes.predict_log_proba(features)
-
-    before, calls = results(), []
-
-    def counted(array, axis=None, xp=None):
-        del xp
-        calls.append(array.shape)
-        return dropin.logsumexp(array, axis)
-
-    monkeypatch.setattr(mixture._base, "_logsumexp", counted)
-    monkeypatch.setattr(naive_bayes, "_logsumexp", counted)
-    for result, expected in zip(results(), before, strict=True):
-        np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12)
-    assert len(calls) > 3
