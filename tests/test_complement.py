@@ -10,7 +10,7 @@ from stable_softmax import log_softmax_complement
 from stable_softmax.reference.bounds import error_shares, representable
 from stable_softmax.reference.exact import Exact, evaluated
 
-pytestmark = [pytest.mark.covering, pytest.mark.quick_on("numpy")]
+pytestmark = [pytest.mark.covering_on("numpy", "jax", "torch"), pytest.mark.quick_on("numpy")]
 
 INF, NAN, T, F = np.inf, np.nan, True, False
 NANS, HALVES = [NAN] * 3, [-np.log(2)] * 2

@@ -15,7 +15,11 @@ from stable_softmax import (
     value_and_grad_softmax_crossentropy_with_logits,
 )
 
-pytestmark = [pytest.mark.covering, pytest.mark.quick_on("jax"), pytest.mark.versioned_on("jax")]
+pytestmark = [
+    pytest.mark.covering_on("numpy", "torch", "dask"),
+    pytest.mark.quick_on("jax"),
+    pytest.mark.versioned_on("jax"),
+]
 
 INF, NAN = np.inf, np.nan
 LABELLED = [

@@ -18,7 +18,7 @@ from stable_softmax import (
     value_and_grad_softmax_kl_divergence,
 )
 
-pytestmark = [pytest.mark.covering, pytest.mark.quick_on("numpy")]
+pytestmark = [pytest.mark.covering_on("numpy", "torch"), pytest.mark.quick_on("numpy")]
 
 INF, NAN, T, F = math.inf, math.nan, True, False
 LN2, LN3, NANS, ZEROS = math.log(2), math.log(3), [NAN] * 3, [0, 0, 0]

@@ -14,7 +14,7 @@ from stable_softmax import (
     value_and_grad_linear_softmax_kl_divergence,
 )
 
-pytestmark = pytest.mark.covering_on("numpy", "jax", "torch", "dask")
+pytestmark = pytest.mark.covering_on("numpy", "jax", "torch")
 
 EXAMPLES, FEATURES, OTHERS, CLASSES, IGNORED = 23, 4, 3, 17, -100
 NAMES = ("features", "weight", "reference_features", "reference_weight", "bias", "reference_bias")

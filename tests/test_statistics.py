@@ -14,7 +14,7 @@ from stable_softmax.reference.bounds import PRECISIONS, error_shares, representa
 from stable_softmax.reference.exact import exact_rows
 from stable_softmax.reference.rows import LEADS
 
-pytestmark = pytest.mark.covering_on("numpy", "array-api-strict", "dask")
+pytestmark = pytest.mark.covering_on("numpy", "array-api-strict")
 
 INF, NAN = np.inf, np.nan
 

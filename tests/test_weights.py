@@ -11,7 +11,7 @@ from stable_softmax._core import layout as layouts
 from stable_softmax.reference.bounds import PRECISIONS, representable
 from stable_softmax.reference.exact import Exact, evaluated
 
-pytestmark = [pytest.mark.covering, pytest.mark.quick_on("numpy")]
+pytestmark = [pytest.mark.covering_on("numpy", "torch"), pytest.mark.quick_on("numpy")]
 
 INF, NAN, T, F = np.inf, np.nan, True, False
 LN2, LN3, LN6 = np.log([2, 3, 6])
