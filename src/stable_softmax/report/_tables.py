@@ -28,7 +28,7 @@ def ordinary_table(predictions: list[Prediction]) -> Table:
     """Lay out what the usual formulas make of ordinary predictions, beside the exact values."""
     columns = ("usual form", "stable-softmax", "exact")
     options = {"padding": (0, 1, 0, 0), "collapse_padding": True, "show_edge": False}
-    layout = _layout("Ordinary predictions, in float32, by NumPy", 1, columns, no_wrap=True, **options)
+    layout = _layout("Small results, in float32, by NumPy", 1, columns, no_wrap=True, **options)
     for prediction in predictions:
         figures = (prediction.usual, prediction.ours, prediction.exact)
         layout.add_row(prediction.what, *(f"{value:.4g}" for value in figures))
@@ -52,7 +52,8 @@ def legend() -> Text:
     """Explain the summary's columns and words."""
     columns = ", ".join(f"{topic} ({meaning})" for topic, meaning in TOPICS.items())
     forms = (
-        f"{UNSTABLE}: exp(z) / sum(exp(z)). {SHIFTED}: of z - max(z), the usual formula, as in the peers' functions."
+        f"{UNSTABLE}: exp(z) / sum(exp(z)). {SHIFTED}: of z - max(z), the usual form, also of "
+        "PyTorch, JAX, SciPy and scikit-learn."
     )
     return Text(f"Logits: {columns}. {forms} {NO_DIGIT}: error of 1 or more.", style="dim")
 
@@ -89,7 +90,7 @@ def verdict(cells: list[Cell]) -> Text:
         return Text(f"This library broke its accuracy bound: {where}.", style="bold red")
     others = [form for form in _distinct(cells, "form") if form != OURS]
     return Text(
-        f"This library kept its accuracy bound {len(ours)} of {len(ours)} times. No digit right: "
+        f"stable-softmax was within its error bound in all {len(ours)} results. No digit right: "
         + ", ".join(_share_without_digit(form, [cell for cell in cells if cell.form == form]) for form in others)
         + ".",
         style="green",
