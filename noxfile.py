@@ -15,13 +15,13 @@ PYTEST = ["pytest", f"--numprocesses={max(1, (os.cpu_count() or 1) // 2)}", "--q
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # The newest PyTorch that is the same on every platform, without the packages for GPUs where pip finds such a build.
 PYTORCH = "torch==2.13.0"
-# What each backend's tests install: the package with extras, and other requirements.
+# What each backend's tests install: the package with extras, and other requirements. Those that take long come first.
 BACKENDS = {
-    "numpy": [".[report]"],
     "jax": [".[report,jax]", *nox.project.dependency_groups(PROJECT, "witnesses-jax")],
-    "array-api-strict": [".[report]", *nox.project.dependency_groups(PROJECT, "backend-array-api-strict")],
     "torch": [".[report]", PYTORCH],
     "dask": [".[report,dask]"],
+    "numpy": [".[report]"],
+    "array-api-strict": [".[report]", *nox.project.dependency_groups(PROJECT, "backend-array-api-strict")],
 }
 
 nox.needs_version = ">=2026.10.20"  # which runs sessions side by side
