@@ -64,9 +64,7 @@ def tests(session, backend):
         return
     covering = ["--cov", "--cov-report=", "--cov-fail-under=0", *marked("covering")]
     session.run(*PYTEST, "--backend", backend, *covering, env={"COVERAGE_FILE": f".coverage.{backend}"})
-    # XLA compiles these in two thirds of the time by its older way; the tests about digits are among those above.
-    flags = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
-    session.run(*PYTEST, "--backend", backend, *marked("not covering"), env=flags)
+    session.run(*PYTEST, "--backend", backend, *marked("not covering"))
     if backend == "jax":
         # The examples in the docstrings; modules about other libraries cannot be imported here.
         session.run("pytest", "--quiet", "--doctest-modules", "--doctest-ignore-import-errors", "src")

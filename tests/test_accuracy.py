@@ -11,8 +11,6 @@ from stable_softmax.reference.bounds import PRECISIONS, error_shares, representa
 from stable_softmax.reference.exact import Exact, exact_rows
 from stable_softmax.reference.rows import LEADS, leading_rows
 
-pytestmark = pytest.mark.covering_on("jax")
-
 
 def results(backend, logits, class_ids, dtype, axis=-1):
     """Call every function; logits are (examples, classes) here, and have their classes along `axis` in the call."""

@@ -7,8 +7,6 @@ import stable_softmax
 from stable_softmax.reference.bounds import representable
 from stable_softmax.reference.divergences import divergence_shares, exact_divergences
 
-pytestmark = pytest.mark.covering_on("jax")
-
 WEIGHT = 0.3
 LEADS = {"float16": 11, "bfloat16": 80, "float32": 100, "float64": 300}
 
