@@ -35,7 +35,7 @@ def test_every_dtype_has_a_table_behind_the_summary(run, library):
     titles = [line for line in result.output.splitlines() if line.rstrip().endswith(library.dtypes)]
     assert len(titles) == len(library.dtypes)
     *_, last = result.output.splitlines()
-    assert re.search(r"was within its error bound in all \d+ results\. No digit right: ", last)
+    assert re.search(r"was within its accuracy bound in all \d+ results\. No digit right: ", last)
     assert "\x1b" not in result.output
 
 
@@ -51,7 +51,7 @@ def test_the_summary_fits_a_terminal_and_names_what_goes_wrong(run, library):
     for form, row in rows.items():
         assert ("no digit" in row) == (form != _forms.OURS)
     assert rows["unstable"].split()[1:3] == ["nan", "nan"]
-    assert "was within its error bound in all 30 results. No digit right: unstable 18 of 30" in " ".join(
+    assert "was within its accuracy bound in all 30 results. No digit right: unstable 18 of 30" in " ".join(
         line.strip() for line in lines
     )
 

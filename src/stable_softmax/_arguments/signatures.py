@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # since importing the types of NumPy, and building protocols,
     Function: TypeAlias = Callable[Concatenate[Any, P], Any]
     Pair: TypeAlias = tuple[R, R]
     AndPair: TypeAlias = tuple[R, tuple[R, R]]
-    AndGradients: TypeAlias = tuple[R, tuple[R | Any, R | Any, R | Any]]  # each of which may be None
+    # Those of features and weight are None only where `with_respect_to` leaves them out.
+    AndGradients: TypeAlias = tuple[R, tuple[R | Any, R | Any, R | None]]
     AndNamed: TypeAlias = tuple[R, dict[str, R]]
 
     class ArrayOfLogits(Protocol[P]):

@@ -90,7 +90,7 @@ def verdict(cells: list[Cell]) -> Text:
         return Text(f"This library broke its accuracy bound: {where}.", style="bold red")
     others = [form for form in _distinct(cells, "form") if form != OURS]
     return Text(
-        f"stable-softmax was within its error bound in all {len(ours)} results. No digit right: "
+        f"stable-softmax was within its accuracy bound in all {len(ours)} results. No digit right: "
         + ", ".join(_share_without_digit(form, [cell for cell in cells if cell.form == form]) for form in others)
         + ".",
         style="green",
